@@ -1,0 +1,106 @@
+"""JetStream requests over the wire client: the API, stored reads in pages, and writes that are fenced by revision.
+
+Subjects and error codes: nats-server's JetStream API (`$JS.API.*`), docs.nats.io and ADR-31 (direct get, batched).
+"""
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+
+from skerry.broker.wire import Frame, WireClient, header_fields
+from skerry.core.errors import FencedError, RejectedError, UnavailableError
+
+WRONG_LAST_SEQUENCE = 10071
+STREAM_NOT_FOUND = 10059
+PAGE = 500
+
+
+class Stored(msgspec.Struct, gc=False):
+    """One message of a stream."""
+
+    sequence: int
+    subject: str
+    headers: dict[str, str]
+    payload: bytes
+
+
+async def api(client: WireClient, verb: str, body: dict[str, Any] | None = None, timeout: float = 5.0) -> dict[str, Any]:
+    """One request `$JS.API.<verb>`. Raises `RejectedError` with the server's own words where it refuses."""
+    data = json.dumps(body).encode() if body is not None else b""
+    frame = await client.request(b"$JS.API." + verb.encode(), data, timeout=timeout)
+    answer: dict[str, Any] = json.loads(frame[3])
+    if "error" in answer:
+        raise RejectedError(f"{answer['error'].get('description')} ({answer['error'].get('err_code')})", where=verb)
+    return answer
+
+
+async def read_page(
+    client: WireClient, stream: str, subject: str, after: int, limit: int = PAGE, timeout: float = 5.0
+) -> list[Stored]:
+    """The next messages of a stream behind sequence `after` that match, at most `limit`, oldest first.
+
+    Works without a consumer (batched direct get); the stream must allow direct reads.
+    """
+    reply = client.reply_subject() + b".page"
+    pages: asyncio.Queue[Frame | None] = asyncio.Queue()
+
+    def take(frames: list[Frame]) -> None:
+        for frame in frames:
+            pages.put_nowait(frame)
+
+    def gone(_: object) -> None:
+        pages.put_nowait(None)
+
+    sid = client.subscribe(reply, take)
+    client.closed.add_done_callback(gone)
+    found: list[Stored] = []
+    try:
+        body = {"seq": after + 1, "next_by_subj": subject, "batch": limit}
+        client.publish(f"$JS.API.DIRECT.GET.{stream}".encode(), json.dumps(body).encode(), reply)
+        async with asyncio.timeout(timeout):
+            while len(found) < limit:
+                frame = await pages.get()
+                if frame is None:
+                    raise UnavailableError(f"the connection to the broker ended while {stream} was read")
+                status = frame[2][9:12]
+                if status in (b"204", b"404"):
+                    break
+                if status in (b"503", b"408", b"413"):
+                    raise UnavailableError(f"{stream} cannot be read: {frame[2].splitlines()[0].decode()}")
+                fields = header_fields(frame[2])
+                found.append(Stored(int(fields["nats-sequence"]), fields["nats-subject"], fields, frame[3]))
+    except TimeoutError as error:
+        raise UnavailableError(f"reading {stream} took over {timeout:g} s") from error
+    finally:
+        client.closed.remove_done_callback(gone)
+        client.unsubscribe(sid)
+    return found
+
+
+async def kv_get(client: WireClient, bucket: str, key: str) -> tuple[bytes, int] | None:
+    """Value and revision of a key, or None."""
+    frame = await client.request(f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}".encode(), b"")
+    if frame[2].startswith(b"NATS/1.0 404"):
+        return None
+    fields = header_fields(frame[2])
+    if "nats-sequence" not in fields:
+        raise UnavailableError(f"bucket {bucket} cannot be read: {frame[2].splitlines()[:1]!r}")
+    return None if fields.get("kv-operation") in ("DEL", "PURGE") else (frame[3], int(fields["nats-sequence"]))
+
+
+async def kv_put(client: WireClient, bucket: str, key: str, value: bytes, revision: int | None) -> int:
+    """Write a key and answer its new revision; with `revision` only if that is still the last one (0: none yet).
+
+    Raises `FencedError` when another writer was there.
+    """
+    header = b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % revision if revision is not None else b""
+    frame = await client.request(f"$KV.{bucket}.{key}".encode(), value, header)
+    answer = json.loads(frame[3])
+    error = answer.get("error")
+    if error and error.get("err_code") == WRONG_LAST_SEQUENCE:
+        raise FencedError(f"{bucket}/{key} was written by another owner", mend="this one stops")
+    if error:
+        raise UnavailableError(f"{bucket}/{key} was not written: {error.get('description')}")
+    return int(answer["seq"])

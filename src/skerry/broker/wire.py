@@ -1,0 +1,216 @@
+"""The hot path's own client of the nats-server protocol: whole socket reads cut into frames, handed on as lists.
+
+Protocol: docs.nats.io, "NATS client protocol" (INFO, CONNECT, SUB, PUB/HPUB, MSG/HMSG, PING/PONG). It knows nothing of streams. It does
+not reconnect: `closed` tells the owner, who decides.
+"""
+
+import asyncio
+import itertools
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from skerry.core.errors import RejectedError, UnavailableError
+
+Frame = tuple[bytes, bytes, bytes, bytes]
+"""subject, reply, header block (`NATS/1.0…` to the empty line, or nothing), payload."""
+T = TypeVar("T")
+Handler = Callable[[list[Frame]], None]
+WRITE_BUFFER = 8 * 1024 * 1024
+
+
+class WireClient(asyncio.Protocol):
+    """One connection. Handlers are called from the socket's read, with all frames of one subscription that the read brought."""
+
+    def __init__(self, login: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[str] = loop.create_future()
+        self.inbox = b"_INBOX." + secrets.token_hex(11).encode()
+        self.error = ""
+        self.received_bytes = 0
+        self._login = login
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._transport: asyncio.Transport | None = None
+        self._rest = b""
+        self._handlers: dict[bytes, Handler] = {}
+        self._sids = itertools.count(1)
+        self._replies: dict[bytes, asyncio.Future[Frame]] = {}
+        self._reply_ids = itertools.count(1)
+        self._pongs: list[asyncio.Future[None]] = []
+
+    @classmethod
+    async def connect(cls, host: str, port: int, user: str, password: str, name: str) -> "WireClient":
+        """Connect and log in. Raises `UnavailableError` when the server does not answer within 5 s or refuses."""
+        login = {"verbose": False, "pedantic": False, "user": user, "pass": password, "name": name, "lang": "skerry"}
+        login |= {"version": "1", "protocol": 1, "headers": True, "no_responders": True, "echo": True}
+        client = cls(b"CONNECT " + json.dumps(login).encode() + b"\r\nPING\r\n")
+        try:
+            async with asyncio.timeout(5):
+                await asyncio.get_running_loop().create_connection(lambda: client, host, port)
+                await client._ready
+        except (OSError, TimeoutError) as error:
+            client.close()
+            why = str(error) or "time-out"
+            raise UnavailableError(f"the broker at {host}:{port} does not answer: {why}") from error
+        client.subscribe(client.inbox + b".*", client._on_replies)
+        return client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = self.error or (str(exc) if exc else "the server closed the connection")
+        gone = UnavailableError(f"the connection to the broker ended: {reason}")
+        waiting: list[asyncio.Future[Any]] = [*self._replies.values(), *self._pongs, self._ready]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(gone)
+        self._replies.clear()
+        if not self.closed.done():
+            self.closed.set_result(reason)
+
+    def close(self) -> None:
+        """Close the connection; what was written is sent first."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        if self._rest:
+            data = self._rest + data
+        position, size = 0, len(data)
+        run: list[Frame] = []
+        run_sid = b""
+        while True:
+            end = data.find(b"\r\n", position)
+            if end < 0:
+                break
+            kind = data[position]
+            if kind == 72 or kind == 77:  # HMSG, MSG
+                parts = data[position:end].split(b" ")
+                body = end + 2
+                stop = body + int(parts[-1])
+                if stop + 2 > size:
+                    break
+                if parts[2] != run_sid:
+                    if run:
+                        self._hand_on(run_sid, run)
+                    run, run_sid = [], parts[2]
+                if kind == 72:
+                    payload_at = body + int(parts[-2])
+                    reply = parts[3] if len(parts) == 6 else b""
+                    run.append((parts[1], reply, data[body:payload_at], data[payload_at:stop]))
+                else:
+                    run.append((parts[1], parts[3] if len(parts) == 5 else b"", b"", data[body:stop]))
+                position = stop + 2
+            else:
+                self._control(data[position:end])
+                position = end + 2
+        self._rest = data[position:]
+        if run:
+            self._hand_on(run_sid, run)
+
+    def _hand_on(self, sid: bytes, frames: list[Frame]) -> None:
+        handler = self._handlers.get(sid)
+        if handler is not None:
+            handler(frames)
+
+    def _control(self, line: bytes) -> None:
+        if line == b"PING":
+            self._write(b"PONG\r\n")
+        elif line == b"PONG":
+            pong = self._pongs.pop(0) if self._ready.done() and self._pongs else self._ready
+            if not pong.done():
+                pong.set_result(None)
+        elif line.startswith(b"INFO ") and self._login:
+            self._write(self._login)
+            self._login = b""
+        elif line.startswith(b"-ERR"):
+            self.error = line[5:].decode(errors="replace").strip("'")
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes written and not yet taken by the kernel."""
+        return self._transport.get_write_buffer_size() if self._transport else 0
+
+    def subscribe(self, subject: bytes, handler: Handler, queue: bytes = b"") -> bytes:
+        """Subscribe, within a queue group where one is named; answers the subscription's id."""
+        sid = str(next(self._sids)).encode()
+        self._handlers[sid] = handler
+        self._write(b"SUB " + subject + b" " + (queue + b" " if queue else b"") + sid + b"\r\n")
+        return sid
+
+    def unsubscribe(self, sid: bytes) -> None:
+        """End a subscription; frames of it that are under way are dropped."""
+        if self._handlers.pop(sid, None) is not None:
+            self._write(b"UNSUB " + sid + b"\r\n")
+
+    def publish(self, subject: bytes, payload: bytes, reply: bytes = b"", header: bytes = b"") -> None:
+        """Send one message; nothing is awaited. `header` is the inner lines, `Name: value\\r\\n` each."""
+        to = subject + b" " + reply if reply else subject
+        if header:
+            block = b"NATS/1.0\r\n" + header + b"\r\n"
+            total = len(block) + len(payload)
+            self._write(b"HPUB %b %d %d\r\n%b%b\r\n" % (to, len(block), total, block, payload))
+        else:
+            self._write(b"PUB %b %d\r\n%b\r\n" % (to, len(payload), payload))
+
+    def reply_subject(self) -> bytes:
+        """A new subject under this connection's inbox."""
+        return self.inbox + b".%d" % next(self._reply_ids)
+
+    async def request(self, subject: bytes, payload: bytes, header: bytes = b"", timeout: float = 5.0) -> Frame:
+        """Publish and wait for one reply. Raises `UnavailableError` on time-out, no responder, or a lost connection."""
+        reply = self.reply_subject()
+        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._replies[reply] = future
+        self.publish(subject, payload, reply, header)
+        try:
+            async with asyncio.timeout(timeout):
+                frame = await self._unless_closed(future)
+        except TimeoutError as error:
+            raise UnavailableError(f"no answer on {subject.decode()} within {timeout:g} s") from error
+        finally:
+            self._replies.pop(reply, None)
+        if frame[2].startswith(b"NATS/1.0 503"):
+            raise UnavailableError(f"nothing answers on {subject.decode()}")
+        return frame
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        """Wait until the server has taken all that was written."""
+        pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pongs.append(pong)
+        self._write(b"PING\r\n")
+        try:
+            async with asyncio.timeout(timeout):
+                await self._unless_closed(pong)
+        except TimeoutError as error:
+            raise UnavailableError("the broker does not answer a ping") from error
+
+    async def _unless_closed(self, future: "asyncio.Future[T]") -> T:
+        if self.closed.done():
+            raise UnavailableError(f"the connection to the broker ended: {self.closed.result()}")
+        return await future
+
+    def _on_replies(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            future = self._replies.get(frame[0])
+            if future is not None and not future.done():
+                future.set_result(frame)
+
+
+def header_fields(block: bytes) -> dict[str, str]:
+    """Names (lower case) and values of a header block."""
+    fields = {}
+    for line in block.decode(errors="replace").split("\r\n")[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            fields[name.strip().lower()] = value.strip()
+    return fields

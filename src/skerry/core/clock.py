@@ -1,0 +1,97 @@
+"""Time: the only module that reads the clock. Times are int microseconds since the Unix epoch, UTC.
+
+`SKERRY_CLOCK_OFFSET` (a duration such as `-1h`) shifts the wall clock of this process and of its children: a wrong clock, for
+tests and drills. The monotonic clock is never shifted.
+"""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from skerry.core.errors import ConfigError
+from skerry.core.units import parse_signed_duration
+
+SECOND = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def now(self) -> int:
+        """Wall clock, microseconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that only ever grow."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock, shifted by `SKERRY_CLOCK_OFFSET`, or by the file that `SKERRY_CLOCK_FILE` names (read at most 5 times a second)."""
+
+    def __init__(self) -> None:
+        self._offset = parse_signed_duration(os.environ.get("SKERRY_CLOCK_OFFSET", "0s"))
+        self._file = os.environ.get("SKERRY_CLOCK_FILE", "")
+        self._looked = 0.0
+
+    def now(self) -> int:
+        if self._file:
+            self._look()
+        return time.time_ns() // 1000 + self._offset
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < 0.2:
+            return
+        self._looked = now
+        try:
+            with open(self._file, encoding="ascii") as file:
+                self._offset = parse_signed_duration(file.read().strip() or "0s")
+        except (OSError, ConfigError):
+            return
+
+
+class ManualClock:
+    """A clock that moves when told to; for tests and for replays."""
+
+    def __init__(self, now: int = 0) -> None:
+        self._now = now
+        self._monotonic = 0.0
+
+    def now(self) -> int:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def advance(self, microseconds: int) -> None:
+        self._now += microseconds
+        self._monotonic += microseconds / SECOND
+
+    def set(self, now: int) -> None:
+        """Set the wall clock, as a person or NTP would; monotonic time does not move."""
+        self._now = now
+
+
+def to_rfc3339(microseconds: int) -> str:
+    """`2026-11-24T18:00:00.123Z`: UTC with milliseconds, rounded down."""
+    moment = _EPOCH + timedelta(microseconds=microseconds - microseconds % 1000)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def from_rfc3339(text: str) -> int:
+    """Microseconds of an RFC 3339 time; without an offset it is taken as UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_number(value: float) -> int:
+    """Microseconds of Unix seconds, or of milliseconds where the number is 1e11 or more. Raises ValueError, OverflowError."""
+    return round(value * 1000) if abs(value) >= 1e11 else round(value * SECOND)

@@ -1,0 +1,59 @@
+"""The log: one line a fact, to stderr and to a rotated file; JSON in the file, readable on a terminal."""
+
+import logging
+import logging.handlers
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+import structlog
+
+from skerry.core.ports import Log
+
+MAX_FILE_BYTES = 4 * 1024 * 1024
+KEPT_FILES = 3
+
+
+def configure(level: str = "info", file: Path | None = None, *, quiet: bool = False) -> None:
+    """Send the log to stderr (unless quiet) and to `file` (0600, rotated at 4 MiB, 3 kept)."""
+    handlers: list[logging.Handler] = []
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if not quiet:
+        stream = logging.StreamHandler(sys.stderr)
+        stream.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                processor=structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+                foreign_pre_chain=shared,
+            )
+        )
+        handlers.append(stream)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+        rotated = logging.handlers.RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES)
+        rotated.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared
+            )
+        )
+        handlers.append(rotated)
+    logging.basicConfig(handlers=handlers or [logging.NullHandler()], level=level.upper(), force=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def get(room: str) -> Log:
+    """The log of one room."""
+    return cast(Log, structlog.stdlib.get_logger(f"skerry.{room}"))

@@ -1,0 +1,96 @@
+"""The one shape of a service, and a supervisor that restarts what may fail.
+
+A service is constructed from a config struct, `run()` works until cancelled and owns what it started, and `ready` is set when
+it serves. `status` is one sentence for people.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from skerry.core.clock import Clock
+from skerry.core.ports import Log
+
+
+class Service(Protocol):
+    """What every service of the node looks like."""
+
+    ready: asyncio.Event
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        ...
+
+
+class Backoff:
+    """Delays that double from `first` to `most` seconds, with jitter of a fifth either way; `reset` after good times.
+
+    Pure but for the random source, which can be passed in.
+    """
+
+    def __init__(self, first: float = 0.2, most: float = 10.0, rng: random.Random | None = None) -> None:
+        self._first = first
+        self._most = most
+        self._rng = rng or random.Random()
+        self.attempts = 0
+
+    def next(self) -> float:
+        """Seconds to wait before the next attempt."""
+        delay = min(self._most, self._first * 2.0 ** min(self.attempts, 30))
+        self.attempts += 1
+        return delay * self._rng.uniform(0.8, 1.2)
+
+    def reset(self) -> None:
+        self.attempts = 0
+
+
+class Restarts:
+    """Counts restarts within a sliding window of time: bounded, and asked before every restart."""
+
+    def __init__(self, clock: Clock, limit: int = 20, window: float = 300.0) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._window = window
+        self._times: deque[float] = deque(maxlen=limit)
+        self.total = 0
+
+    def note(self) -> None:
+        self._times.append(self._clock.monotonic())
+        self.total += 1
+
+    @property
+    def exhausted(self) -> bool:
+        """True when `limit` restarts fell into the last `window` seconds."""
+        return len(self._times) == self._limit and self._clock.monotonic() - self._times[0] < self._window
+
+
+async def supervise(
+    run: Callable[[], Awaitable[None]], name: str, clock: Clock, log: Log, steady: float = 30.0
+) -> None:
+    """Run a coroutine function for ever: when it fails, log why and start it again with back-off.
+
+    A run of more than `steady` seconds counts as good and resets the back-off.
+    """
+    backoff = Backoff()
+    while True:
+        began = clock.monotonic()
+        try:
+            await run()
+        except Exception as error:  # noqa: BLE001 - a supervisor is where every failure ends
+            why: object = error
+        else:
+            why = "it ended"
+        if clock.monotonic() - began > steady:
+            backoff.reset()
+        delay = backoff.next()
+        log.error(f"{name} stopped: {why}; starting it again in {delay:.1f} s", kind=type(why).__name__)
+        await asyncio.sleep(delay)
+
+
+async def cancel_and_wait(*tasks: "asyncio.Task[object] | asyncio.Task[None]") -> None:
+    """Cancel tasks and wait until each has ended; their own errors are swallowed, since they are being ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

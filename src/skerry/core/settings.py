@@ -1,0 +1,109 @@
+"""Settings from TOML and environment into frozen structs, with the origin of every value.
+
+A room owns a frozen `msgspec.Struct` with defaults; `load_tables` reads the file and the overrides, `build` turns one table
+into the room's struct and says file, key, value and what is allowed when it does not fit.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from skerry.core.errors import ConfigError, suggestion
+
+PREFIX = "SKERRY_"
+Table = dict[str, Any]
+S = TypeVar("S", bound=msgspec.Struct)
+_LINE = re.compile(r"\(at line (\d+), column (\d+)\)")
+
+
+class Tables(msgspec.Struct):
+    """The raw tables, and where each dotted key came from (`file:line` is not kept by tomllib, so: file or variable)."""
+
+    values: Table
+    origins: dict[str, str]
+    path: Path | None
+
+
+def load_tables(path: Path | None, environ: Mapping[str, str] | None = None) -> Tables:
+    """Read the TOML file (if any) and lay `SKERRY_<SECTION>__<KEY>` over it.
+
+    A variable's value is read as TOML where it parses as one (`2`, `true`, `["a"]`), else as a string.
+    Raises `ConfigError` naming file, line and what was wrong.
+    """
+    values: Table = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot be read: {error.strerror}", where=str(path), mend="make one with `skerry init`"
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"is not valid TOML: {error}", where=str(path)) from error
+    origins = {key: str(path) for key in _flat(values)}
+    for name, text in sorted((os.environ if environ is None else environ).items()):
+        if name.startswith(PREFIX) and "__" in name:
+            _override(values, origins, name, text)
+    return Tables(values, origins, path)
+
+
+def _override(values: Table, origins: dict[str, str], name: str, text: str) -> None:
+    keys = [part.lower() for part in name.removeprefix(PREFIX).split("__")]
+    table = values
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{'.'.join(keys)} is not inside a table", where=name)
+    try:
+        table[keys[-1]] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[keys[-1]] = text
+    origins[".".join(keys)] = name
+
+
+def _flat(value: Any, prefix: str = "") -> list[str]:
+    if isinstance(value, dict):
+        return [key for name, inner in value.items() for key in _flat(inner, f"{prefix}.{name}" if prefix else name)]
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return [key for at, inner in enumerate(value) for key in _flat(inner, f"{prefix}[{at}]")]
+    return [prefix]
+
+
+def build(kind: type[S], table: object, where: str) -> S:
+    """One struct from one table. Raises `ConfigError` with the key, the value and what is allowed."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"must be a table, not {table!r}", where=where)
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    for key in table:
+        if key not in known:
+            raise ConfigError(
+                f"unknown key {key!r}{suggestion(key, known)}", where=where, allowed=", ".join(sorted(known))
+            )
+    try:
+        return msgspec.convert(table, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise _explain(error, table, where) from error
+    except ConfigError as error:
+        raise error.at(where) from error
+
+
+def _explain(error: msgspec.ValidationError, table: Table, where: str) -> ConfigError:
+    if isinstance(error.__cause__, ConfigError):
+        return error.__cause__.at(where)
+    text, _, path = str(error).partition(" - at `$")
+    key = path.rstrip("`").lstrip(".")
+    value: Any = table
+    for part in re.findall(r"[^.\[\]]+", key):
+        value = value.get(part) if isinstance(value, dict) else value
+    shown = f" (it is {value!r})" if key and value is not None and not isinstance(value, dict) else ""
+    return ConfigError(text[:1].lower() + text[1:] + shown, where=f"{where}.{key}" if key else where)
+
+
+def place(path: Path | None) -> str:
+    """How messages name the configuration file."""
+    return str(path) if path else "defaults"

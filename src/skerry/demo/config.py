@@ -1,0 +1,111 @@
+"""The demo's `skerry.toml`: pipelines for the pump station and this computer, on the two models of the package."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from skerry.demo.computer import COMPUTER_FEATURES, COMPUTER_VALUES
+from skerry.demo.pump import PUMP_FEATURES, PUMP_VALUES
+
+PUMP_ALARMS = "pump-station"
+PUMP_WINDOWS = "pump-windows"
+COMPUTER_ALARMS = "this-computer"
+PIPELINES: tuple[str, ...] = (PUMP_ALARMS, PUMP_WINDOWS, COMPUTER_ALARMS)
+
+
+def model_path(name: str) -> Path:
+    """The file of a model that comes with the package: `pump` or `computer`."""
+    return Path(str(files("skerry.demo").joinpath("models", f"{name}.onnx")))
+
+
+def demo_config(
+    data_dir: str,
+    mqtt: str,
+    api: str,
+    *,
+    name: str = "demo",
+    site: str = "demo",
+    sync: str = "1s",
+    disk: str = "1GiB",
+) -> str:
+    """The TOML text of the demo's node.
+
+    Three pipelines: `pump-station` and `this-computer` raise alarms by a rule; `pump-windows` has no rule, so that each
+    window is an event with its score, which is what precision and recall are computed from.
+
+    Args:
+        data_dir: where the node keeps its log and state.
+        mqtt, api: `host:port` to listen on.
+        sync: `broker.sync`.
+        disk: bound of all that the node keeps on disk.
+    """
+    return f"""\
+# The demo's node. A copy of this file, with your own topics and models, is a good start: `skerry run --config FILE`.
+
+[node]
+name = {_quote(name)}
+site = {_quote(site)}
+data_dir = {_quote(data_dir)}
+
+[resources]
+disk = {_quote(disk)}
+
+[broker]
+mqtt = {_quote(mqtt)}
+sync = {_quote(sync)}
+
+[api]
+listen = {_quote(api)}
+
+[dashboard]
+enabled = false
+
+[[models]]
+name = "pump"
+file = {_quote(str(model_path("pump")))}
+
+[[models]]
+name = "computer"
+file = {_quote(str(model_path("computer")))}
+
+# an alarm while a pump has a fault: one window fires it, one that is calm clears it
+[[pipelines]]
+name = {_quote(PUMP_ALARMS)}
+{_pump_source()}
+model = "pump@active"
+rule = {{ field = "score", above = 0.6, clear_below = 0.4, for = 1, severity = "critical" }}
+sinks = ["event"]
+
+# the same windows without a rule: each is an event, to be compared with what was true
+[[pipelines]]
+name = {_quote(PUMP_WINDOWS)}
+{_pump_source()}
+model = "pump@active"
+sinks = ["event"]
+
+# an alarm when this computer is overloaded for two seconds
+[[pipelines]]
+name = {_quote(COMPUTER_ALARMS)}
+source = {{ topic = "devices/+/readings", format = "json", time = "ts", values = {_list(COMPUTER_VALUES)} }}
+window = {{ kind = "tumbling", size = "1s", by = "device", lateness = "200ms" }}
+features = {_list(COMPUTER_FEATURES)}
+model = "computer@active"
+rule = {{ field = "score", above = 0.6, clear_below = 0.4, for = 2, severity = "warning" }}
+sinks = ["event"]
+"""
+
+
+def _pump_source() -> str:
+    return f"""\
+source = {{ topic = "devices/+/sensors", format = "json", time = "ts", values = {_list(PUMP_VALUES)} }}
+window = {{ kind = "tumbling", size = "1s", by = "device", lateness = "200ms" }}
+features = {_list(PUMP_FEATURES)}"""
+
+
+def _list(names: tuple[str, ...]) -> str:
+    return f"[{', '.join(_quote(name) for name in names)}]"
+
+
+def _quote(text: str) -> str:
+    """A TOML basic string: JSON's escapes are among TOML's; DEL, which JSON leaves as it is, is not allowed in TOML."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

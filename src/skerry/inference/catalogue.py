@@ -1,0 +1,95 @@
+"""The models that the configuration names, by `name@version` or `name@active`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from skerry.core.errors import ConfigError, RejectedError, suggestion
+from skerry.core.units import parse_duration, parse_size
+from skerry.inference.model import Model, load_model
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One `[[models]]` table. `file` is relative to the configuration file."""
+
+    name: str
+    file: str
+    version: str = "1"
+    optimize: str = "all"
+    max_batch: int | str = "auto"
+    max_delay: str = "0ms"
+    memory: str = "256MiB"
+
+    def __post_init__(self) -> None:
+        if not self.name or "@" in self.name:
+            raise ConfigError(f"{self.name!r} is not a model name", where="name", allowed="text without @")
+        if not self.version or "@" in self.version:
+            raise ConfigError(f"{self.version!r} is not a version", where="version", allowed="text without @")
+        _ = (parse_duration(self.max_delay), parse_size(self.memory))
+
+
+class Models:
+    """Finds and loads models by reference; the last version of a name in the file is the active one.
+
+    Args:
+        base: directory that relative files start from.
+    """
+
+    def __init__(self, configs: Sequence[ModelConfig], base: Path, threads: int = 1) -> None:
+        self._configs = list(configs)
+        self._base = base
+        self._threads = threads
+        self._loaded: dict[tuple[str, str], Model] = {}
+        seen = set()
+        for at, config in enumerate(configs):
+            if (config.name, config.version) in seen:
+                raise ConfigError(f"{config.name}@{config.version} is there twice", where=f"models[{at}]")
+            seen.add((config.name, config.version))
+
+    def find(self, reference: str) -> ModelConfig:
+        """The model that `name`, `name@version` or `name@active` means. Raises `ConfigError`."""
+        name, _, version = reference.partition("@")
+        found = [config for config in self._configs if config.name == name]
+        if not found:
+            known = sorted({config.name for config in self._configs})
+            raise ConfigError(
+                f"there is no model {name!r}{suggestion(name, known)}", where="model", allowed=", ".join(known) or "none"
+            )
+        if version in ("", "active"):
+            return found[-1]
+        for config in found:
+            if config.version == version:
+                return config
+        versions = ", ".join(config.version for config in found)
+        raise ConfigError(f"model {name!r} has no version {version!r}", where="model", allowed=f"{versions}, active")
+
+    def load(self, reference: str) -> Model:
+        """The loaded model of a reference. Raises `ConfigError`, `RejectedError`."""
+        config = self.find(reference)
+        key = (config.name, config.version)
+        if key not in self._loaded:
+            self._loaded[key] = load_model(self._base / config.file, config.name, config.version, self._threads)
+        return self._loaded[key]
+
+    def listing(self) -> list[dict[str, Any]]:
+        """All models, as `skerry model list` and the API show them; a file that does not load says why."""
+        rows = []
+        for config in self._configs:
+            row: dict[str, Any] = {
+                "name": config.name,
+                "version": config.version,
+                "active": self.find(config.name) is config,
+                "file": config.file,
+            }
+            try:
+                model = self.load(f"{config.name}@{config.version}")
+            except RejectedError as error:
+                row["error"] = str(error)
+            else:
+                row["inputs"] = [msgspec.to_builtins(signature) for signature in model.inputs]
+                row["outputs"] = [msgspec.to_builtins(signature) for signature in model.outputs]
+                row["metadata"] = model.metadata
+            rows.append(row)
+        return rows

@@ -1,0 +1,160 @@
+"""A model as pipelines use it: one numeric input, a score and a label a row.
+
+`score` is the output named `score`, else the probability of the last class, else the first element of the first output; `label` is the
+output `label`, else the arg-max of the probabilities. Labels given in the metadata (`labels`, a JSON array) name the classes.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from skerry.core.errors import RejectedError
+from skerry.inference.session import open_session
+
+Floats = NDArray[np.float64]
+Label = str | int | None
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """Name, type and shape of an input or output; a symbolic dimension is None."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+def _signature(node: Any) -> Signature:
+    shape = tuple(size if isinstance(size, int) and size > 0 else None for size in node.shape)
+    return Signature(node.name, node.type, shape)
+
+
+class Model:
+    """A loaded model of one name and version. `score` is what pipelines call."""
+
+    def __init__(self, session: ort.InferenceSession, name: str, version: str, path: str = "") -> None:
+        self.name = name
+        self.version = version
+        self.path = path
+        self.inputs = [_signature(node) for node in session.get_inputs()]
+        self.outputs = [_signature(node) for node in session.get_outputs()]
+        self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        self.runs = 0
+        self._session = session
+        if len(self.inputs) != 1:
+            named = ", ".join(signature.name for signature in self.inputs)
+            raise RejectedError(f"model {name} has {len(self.inputs)} inputs ({named}); a pipeline feeds one")
+        self._input = self.inputs[0]
+        if self._input.dtype not in _DTYPES:
+            raise RejectedError(f"model {name} takes {self._input.dtype}; a pipeline feeds numbers")
+        self._dtype = _DTYPES[self._input.dtype]
+        self._names = [signature.name for signature in self.outputs]
+        self._fixed = self._input.shape[0] if self._input.shape and self._input.shape[0] is not None else 0
+        self._labels: list[str] = self._read_labels()
+
+    def _read_labels(self) -> list[str]:
+        try:
+            found = json.loads(self.metadata.get("labels", "[]"))
+        except ValueError:
+            return []
+        return [str(label) for label in found] if isinstance(found, list) else []
+
+    @property
+    def features(self) -> int | None:
+        """Columns that a row must have, or None where the model leaves it open."""
+        known = self._input.shape[1:]
+        return int(np.prod([size for size in known if size])) if known and None not in known else None
+
+    def check_columns(self, columns: int) -> None:
+        """Raise `RejectedError` unless rows of so many columns fit the input."""
+        if self.features is not None and self.features != columns:
+            raise RejectedError(
+                f"model {self.name} takes {self.features} features a row (input {self._input.name!r} "
+                f"{self._show_shape()}), the pipeline makes {columns}",
+                mend="change values, features or the model",
+            )
+
+    def _show_shape(self) -> str:
+        return "[" + ", ".join("N" if size is None else str(size) for size in self._input.shape) + "]"
+
+    def score(self, rows: Floats) -> tuple[Floats, Sequence[Label]]:
+        """Score `[N, features]` or `[N, samples, values]` rows: float64 scores `[N]`, N labels. Raises `RejectedError`."""
+        if rows.ndim == 3 and len(self._input.shape) == 2:
+            rows = rows.reshape(len(rows), -1)
+        feed = rows.astype(self._dtype)
+        if self._fixed and self._fixed != len(feed):
+            parts = [self._run(feed[at : at + self._fixed]) for at in range(0, len(feed), self._fixed)]
+            return np.concatenate([part[0] for part in parts]), [label for part in parts for label in part[1]]
+        return self._run(feed)
+
+    def _run(self, feed: NDArray[Any]) -> tuple[Floats, Sequence[Label]]:
+        self.runs += 1
+        try:
+            outputs = dict(zip(self._names, self._session.run(self._names, {self._input.name: feed}), strict=True))
+        except Exception as error:
+            reason = str(error).splitlines()[0].split(" : ")[-1]
+            raise RejectedError(
+                f"model {self.name}@{self.version} did not run on input {list(feed.shape)} "
+                f"(it takes {self._show_shape()}): {reason}"
+            ) from error
+        return self._read(outputs, len(feed))
+
+    def _read(self, outputs: dict[str, Any], count: int) -> tuple[Floats, Sequence[Label]]:
+        chances = self._probabilities(outputs)
+        if "score" in outputs:
+            scores = _column(outputs["score"], 0, count)
+        elif chances is not None:
+            scores = chances[:, -1]
+        else:
+            scores = _column(outputs[self._names[0]], 0, count)
+        if "label" in outputs:
+            labels: Sequence[Label] = [self._name(label) for label in np.ravel(outputs["label"]).tolist()]
+        elif chances is not None:
+            labels = [self._name(index) for index in chances.argmax(axis=1).tolist()]
+        else:
+            labels = [None] * count
+        if len(scores) != count or len(labels) != count:
+            raise RejectedError(f"model {self.name} answered {len(scores)} scores for {count} rows")
+        return scores, labels
+
+    def _probabilities(self, outputs: dict[str, Any]) -> Floats | None:
+        """The class probabilities `[N, classes]`: an output so named, or the 2-D one beside a label, or the only one of 2 and more columns."""
+        for name, value in outputs.items():
+            named = "prob" in name.lower() or ("label" in outputs and name not in ("label", "score"))
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                return np.array([list(row.values()) for row in value], np.float64)
+            if isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] > 1 and value.dtype.kind == "f":
+                if named or len(outputs) == 1:
+                    return value.astype(np.float64)
+        return None
+
+    def _name(self, label: Any) -> Label:
+        if isinstance(label, int) and 0 <= label < len(self._labels):
+            return self._labels[label]
+        return label if isinstance(label, int | str) else str(label)
+
+
+def _column(value: Any, at: int, count: int) -> Floats:
+    array = np.asarray(value, np.float64)
+    if array.size < count:
+        return array.ravel()
+    return array.reshape(count, -1)[:, at] if count else array.ravel()
+
+
+def load_model(path: Path, name: str, version: str = "1", threads: int = 1) -> Model:
+    """Load a model file. Raises `RejectedError` when it is missing, no ONNX, or has no single numeric input."""
+    if not path.is_file():
+        raise RejectedError("the model file does not exist", where=str(path), mend=f"mend `file` of model {name}")
+    return Model(open_session(path, threads), name, version, str(path))

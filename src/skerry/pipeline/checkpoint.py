@@ -1,0 +1,66 @@
+"""Checkpoints in the replicated bucket: a state whole, fenced by revision, in one write (large ones in parts named by it).
+
+Parts alternate between two generations, so that the parts of the state that counts are never written over.
+"""
+
+import msgspec
+
+from skerry.broker import WireClient, kv_get, kv_put
+from skerry.core.errors import CorruptError
+from skerry.pipeline.state import PipelineState, decode_state
+
+BUCKET = "skerry_checkpoints"
+PART_BYTES = 4 * 1024 * 1024
+
+
+class _Parts(msgspec.Struct, tag="parts", tag_field="kind"):
+    """What is written instead of a state that is too large for one message."""
+
+    generation: str
+    count: int
+
+
+_MARK = b"SKP1"
+
+
+class CheckpointStore:
+    """Loads and saves the state of one pipeline partition; remembers the revision that fences it."""
+
+    def __init__(self, pipeline: str, partition: int) -> None:
+        self._key = f"{pipeline}.{partition}"
+        self._generation = ""
+        self._count = 0
+        self.revision = 0
+
+    async def load(self, client: WireClient) -> PipelineState | None:
+        """The stored state, or None. Raises `CorruptError`, `UnavailableError`."""
+        found = await kv_get(client, BUCKET, self._key)
+        if found is None:
+            return None
+        data, self.revision = found
+        if data.startswith(_MARK):
+            parts = msgspec.msgpack.decode(data[len(_MARK) :], type=_Parts)
+            self._generation, self._count = parts.generation, parts.count
+            pieces = [await kv_get(client, BUCKET, self._part(parts.generation, at)) for at in range(parts.count)]
+            if any(piece is None for piece in pieces):
+                raise CorruptError(f"the checkpoint {self._key} lacks a part", mend="restore a backup")
+            data = b"".join(piece[0] for piece in pieces if piece is not None)
+        return decode_state(data)
+
+    async def save(self, client: WireClient, data: bytes) -> None:
+        """Store an encoded state. Raises `FencedError` when another owner has written, `UnavailableError`."""
+        new = ("", 0)
+        if len(data) > PART_BYTES:
+            generation = "b" if self._generation == "a" else "a"
+            pieces = [data[at : at + PART_BYTES] for at in range(0, len(data), PART_BYTES)]
+            for at, piece in enumerate(pieces):
+                await kv_put(client, BUCKET, self._part(generation, at), piece, None)
+            data = _MARK + msgspec.msgpack.encode(_Parts(generation, len(pieces)))
+            new = (generation, len(pieces))
+        self.revision = await kv_put(client, BUCKET, self._key, data, self.revision)
+        self._generation, self._count = new
+
+    def _part(self, generation: str, at: int) -> str:
+        return f"{self._key}.{generation}.{at}"
+
+

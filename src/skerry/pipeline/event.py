@@ -1,0 +1,97 @@
+"""What a pipeline puts out: events and dead letters, with ids computed from their input."""
+
+import msgspec
+
+from skerry.pipeline.topics import key_token
+
+EVENTS = "skerry_events"
+EVENTS_PREFIX = "skerry.events."
+DEAD = "skerry_deadletters"
+DEAD_PREFIX = "skerry.dead."
+
+
+class Event(msgspec.Struct, gc=False, omit_defaults=False):
+    """One event. Times are RFC 3339 UTC with ms; `count` is the samples of the window; `latency_ms` from the broker's
+    acknowledgement of the message that closed the window to the event (0 offline)."""
+
+    id: str
+    pipeline: str
+    key: str
+    node: str
+    start: str
+    end: str
+    count: int
+    score: float | None
+    label: str | int | None
+    state: str
+    severity: str | None
+    features: dict[str, float]
+    model: str | None
+    version: str | None
+    latency_ms: float
+    alarm_id: str | None = None
+    flaps: int | None = None
+
+
+class DeadLetter(msgspec.Struct, array_like=True, gc=False):
+    """One message (or the messages of one window) that no event can come of.
+
+    `sequence` is its place in the log, `arrival` its arrival there in microseconds (of a window: its end). For a window `payload` is a `WindowLetter` in msgpack and `messages` may be more than one.
+    """
+
+    sequence: int
+    reason: str
+    detail: str
+    topic: str
+    key: str
+    arrival: int
+    payload: bytes
+    messages: int = 1
+    window: bool = False
+
+    @property
+    def identity(self) -> str:
+        """The same for the same message or window in every replay."""
+        return f"{self.key}@{self.arrival}" if self.window else str(self.sequence)
+
+
+class WindowLetter(msgspec.Struct, array_like=True):
+    """A window that failed in a feature function or in the model, whole, so that it can be tried again."""
+
+    key: str
+    start: int
+    end: int
+    flat: list[float]
+    samples: int
+    messages: int
+    index: int
+
+
+class Output(msgspec.Struct, array_like=True, gc=False):
+    """One message to publish: its stream's subject, its id, its body."""
+
+    subject: str
+    id: str
+    payload: bytes
+
+
+_encode = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
+_unpack_letters = msgspec.msgpack.Decoder(list[DeadLetter])
+
+
+def event_output(event: Event) -> Output:
+    """The event as it is stored and sent."""
+    return Output(f"{EVENTS_PREFIX}{event.pipeline}.{key_token(event.key)}", event.id, _encode(event))
+
+
+def letters_output(pipeline: str, letters: list[DeadLetter]) -> Output:
+    """Dead letters of one read in one message, so that a flood of rubbish stays cheap."""
+    first, last = letters[0], letters[-1]
+    name = f"dead:{pipeline}:{first.identity}-{last.identity}:{len(letters)}"
+    return Output(f"{DEAD_PREFIX}{pipeline}", name, _pack(letters))
+
+
+def unpack_letters(payload: bytes) -> list[DeadLetter]:
+    """Dead letters of one stored message."""
+    return _unpack_letters.decode(payload)

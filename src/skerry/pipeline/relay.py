@@ -1,0 +1,208 @@
+"""From the event log to the sinks: each delivery has a cursor of its own, so a slow sink holds up no other.
+
+An event is delivered at least once; ids let whoever receives it drop what a crash made come twice.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from skerry.broker import Frame, LogReader, Position, WireClient, position
+from skerry.core import log
+from skerry.core.errors import SkerryError
+from skerry.core.ports import KeyValue
+from skerry.core.service import Backoff, cancel_and_wait
+from skerry.pipeline.event import EVENTS, EVENTS_PREFIX
+from skerry.pipeline.spec import PipelineSpec, SinkSpec
+from skerry.pipeline.topics import event_topic
+
+QUEUE = 10_000
+STORE_S = 1.0
+_TAIL = 1024 * 1024
+_log = log.get("sinks")
+
+Publish = Callable[[str, bytes, int, bool], Awaitable[None]]
+"""topic, payload, qos, retain; returns when the broker has acknowledged."""
+
+
+class EventHead(msgspec.Struct, gc=False):
+    """What a sink needs to know of an event."""
+
+    id: str
+    pipeline: str
+    key: str
+    state: str
+    severity: str | None = None
+
+
+_head = msgspec.json.Decoder(EventHead).decode
+
+
+class Delivery(Protocol):
+    """A sink as the relay sees it. `deliver` returns when the events are where they should be, or raises."""
+
+    name: str
+
+    async def deliver(self, events: list[bytes]) -> None: ...
+
+
+class MqttDelivery:
+    """`events/<pipeline>/<key>` for pipelines with the event sink, and the topics of their mqtt sinks."""
+
+    name = "mqtt"
+
+    def __init__(self, pipelines: list[PipelineSpec], publish: Publish) -> None:
+        self._sinks = {spec.name: [sink for sink in spec.sinks if sink.kind in ("event", "mqtt")] for spec in pipelines}
+        self._publish = publish
+
+    async def deliver(self, events: list[bytes]) -> None:
+        sending = []
+        for payload in events:
+            head = _head(payload)
+            for sink in self._sinks.get(head.pipeline, ()):
+                topic = event_topic(head.pipeline, head.key) if sink.kind == "event" else _topic(sink, head)
+                sending.append(self._publish(topic, payload, sink.qos, sink.retain))
+        await asyncio.gather(*sending)
+
+
+def _topic(sink: SinkSpec, head: EventHead) -> str:
+    fields = {"device": head.key, "key": head.key, "pipeline": head.pipeline, "state": head.state}
+    topic = sink.topic
+    for name, value in {**fields, "severity": head.severity or ""}.items():
+        topic = topic.replace("{" + name + "}", value.replace("+", "_").replace("#", "_"))
+    return topic
+
+
+class FileDelivery:
+    """One JSON line an event, appended and synced; lines that are there already after a crash are not repeated."""
+
+    def __init__(self, path: Path, pipelines: list[str]) -> None:
+        self.name = f"file-{path.name}"
+        self._path = path
+        self._pipelines = set(pipelines)
+        self._written: set[str] | None = None
+
+    async def deliver(self, events: list[bytes]) -> None:
+        await asyncio.to_thread(self._append, events)
+
+    def _append(self, events: list[bytes]) -> None:
+        if self._written is None:
+            self._written = self._tail_ids()
+        fresh = []
+        for payload in events:
+            head = _head(payload)
+            if head.pipeline in self._pipelines and head.id not in self._written:
+                fresh.append(payload + b"\n")
+        self._written.clear()
+        if fresh:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._path, "ab") as file:
+                file.write(b"".join(fresh))
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _tail_ids(self) -> set[str]:
+        """Ids of the last lines of the file; a line cut short by a crash is cut off."""
+        if not self._path.exists():
+            return set()
+        with open(self._path, "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            tail = file.read()
+            whole = tail.rfind(b"\n") + 1
+            if whole != len(tail):
+                file.truncate(size - len(tail) + whole)
+        lines = tail[:whole].splitlines()
+        return {_head(line).id for line in (lines[1:] if size > _TAIL else lines)}
+
+
+class Relay:
+    """Reads the event log behind a stored cursor and hands it to one delivery, in order."""
+
+    def __init__(self, delivery: Delivery, cursors: KeyValue) -> None:
+        self._delivery = delivery
+        self._cursors = cursors
+        self._key = f"relay.{delivery.name}"
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._news = asyncio.Event()
+        self._taken = 0
+        self.cursor = 0
+        self.delivered = 0
+        self.failure = ""
+
+    @property
+    def lag(self) -> int:
+        """Events read and not yet delivered."""
+        return len(self._waiting)
+
+    async def run(self, client: WireClient) -> None:
+        """Deliver until the connection ends. Raises `UnavailableError` when the log does not answer."""
+        stored = await self._cursors.get(self._key)
+        self.cursor = self._taken = max(self.cursor, int(stored or b"0"))
+        self._waiting.clear()
+        reader = LogReader(
+            client, [f"{EVENTS_PREFIX}>"], lambda: self._taken, self._take, EVENTS, lambda: len(self._waiting) > QUEUE
+        )
+        delivering = asyncio.create_task(self._deliver(reader))
+        storing = asyncio.create_task(self._store())
+        reading = asyncio.create_task(reader.run())
+        try:
+            await asyncio.wait([reading, delivering, storing], return_when=asyncio.FIRST_COMPLETED)
+            for task in (reading, delivering, storing):
+                if task.done():
+                    task.result()
+        finally:
+            await cancel_and_wait(reading, delivering, storing)
+
+    def _take(self, frames: list[Frame], first: Position, last: Position) -> None:
+        for at, frame in enumerate(frames):
+            sequence = last.stream if at == len(frames) - 1 else position(frame[1]).stream
+            self._waiting.append((sequence, frame[3]))
+        self._taken = last.stream
+        self._news.set()
+
+    async def _deliver(self, reader: LogReader) -> None:
+        backoff = Backoff(0.2, 30.0)
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._waiting:
+                batch = [self._waiting[at] for at in range(min(len(self._waiting), 200))]
+                try:
+                    await self._delivery.deliver([payload for _, payload in batch])
+                except (SkerryError, OSError) as error:
+                    self.failure = str(error)
+                    _log.warning(f"sink {self._delivery.name} does not take events, they wait in the log: {error}")
+                    await asyncio.sleep(backoff.next())
+                    continue
+                self.failure = ""
+                backoff.reset()
+                for _ in batch:
+                    self._waiting.popleft()
+                self.cursor = batch[-1][0]
+                self.delivered += len(batch)
+            reader.go_on()
+
+    async def _store(self) -> None:
+        stored = self.cursor
+        while True:
+            await asyncio.sleep(STORE_S)
+            if self.cursor != stored:
+                stored = self.cursor
+                await self._cursors.set(self._key, str(stored).encode())
+
+
+def deliveries(pipelines: list[PipelineSpec], publish: Publish, base: Path) -> list[Delivery]:
+    """The deliveries that the sinks of these pipelines need."""
+    found: list[Delivery] = [MqttDelivery(pipelines, publish)]
+    files: dict[Path, list[str]] = {}
+    for spec in pipelines:
+        for sink in spec.sinks:
+            if sink.kind == "file":
+                files.setdefault(base / sink.path, []).append(spec.name)
+    return found + [FileDelivery(path, names) for path, names in files.items()]

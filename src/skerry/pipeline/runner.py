@@ -1,0 +1,422 @@
+"""The runner: frames of the log in, outputs out. A function of (state, frames): a replay from a checkpoint decides the same again.
+
+Two things are decided outside the log: windows of silent devices (`advance`) and what is skipped as poison. Whoever lets a runner
+decide them must store the state before it publishes the outputs (`held`).
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from skerry.broker import Frame, Position, position
+from skerry.core.clock import to_rfc3339
+from skerry.core.ports import Scorer
+from skerry.pipeline.decode import FUTURE, OVERSIZED, UNKNOWN_KEY, Undecoded, decoder, payload_fields
+from skerry.pipeline.event import DeadLetter, Event, Output, WindowLetter, event_output, letters_output
+from skerry.pipeline.rule import Alarm, Rule, digest
+from skerry.pipeline.spec import PipelineSpec
+from skerry.pipeline.stage import Scores, Stage, StageError, Timing
+from skerry.pipeline.state import PipelineState
+from skerry.pipeline.topics import KeyTemplate, topic_of
+from skerry.window.state import Closed, KeyState, Row
+from skerry.window.windower import silent_watermark, windower
+
+POISON = "poison"
+SCORE_NAN = "score-nan"
+RECONFIGURED = "reconfigured"
+BATCH = 512
+WINDOW_HEADER = b"Skerry-Window: 1\r\n"
+_letter = msgspec.msgpack.Decoder(WindowLetter)
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Trace:
+    """Told what is being worked on, before it is: so that who kills this process can be named. The base notes nothing."""
+
+    def messages(self, pipeline: str, first: int, last: int) -> None: ...
+    def windows(self, pipeline: str, first: str, last: str) -> None: ...
+    def idle(self) -> None: ...
+
+
+class Target(msgspec.Struct, gc=False):
+    """Where frames of one subject go: the key and its state; a key of None is not ours."""
+
+    key: str | None
+    topic: str
+    state: KeyState | None = None
+
+
+class Runner:
+    """One partition of one pipeline.
+
+    Args:
+        now: wall clock in microseconds, for `latency_ms`; None offline.
+        partition: (index, of how many): which keys are ours, by crc32.
+        poison: sequences and window names that are not tried again.
+        known_letters: dead letters that are stored already (of a run before this one, behind the checkpoint).
+    """
+
+    def __init__(
+        self,
+        spec: PipelineSpec,
+        scorer: Scorer | None,
+        node: str,
+        state: PipelineState,
+        *,
+        now: Callable[[], int] | None = None,
+        partition: tuple[int, int] = (0, 1),
+        poison: Sequence[str] = (),
+        known_letters: set[str] | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.spec = spec
+        self.state = state
+        self.outputs: list[Output] = []
+        self.latencies_ms: list[float] = []
+        self._letters: list[DeadLetter] = []
+        self._node = node
+        self._now = now
+        self._partition = partition
+        self._poison = frozenset(poison)
+        self._known_letters = known_letters or set()
+        self._trace = trace or Trace()
+        self.batch = BATCH
+        self._stage = Stage(spec, scorer)
+        self._rule = Rule(spec.rule) if spec.rule else None
+        self._decode = decoder(spec.source, spec.dedup_field if spec.dedup == "id" else "")
+        self._template = KeyTemplate(spec.source.key, spec.source.topic)
+        self._windower = windower(spec.window)
+        self._lateness = spec.window.lateness_us
+        self._targets: dict[bytes, Target] = {}
+        self._closed: list[Closed] = []
+        self._arrival = 0
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Give up open windows that a changed source or window cannot carry on; they are counted."""
+        state, changed = self.state, self.spec.window_digest
+        if state.window_digest not in ("", changed):
+            lost = state.open_messages
+            state.keys.clear()
+            state.alarms.clear()
+            if lost:
+                state.ledger.bury(RECONFIGURED, lost)
+                detail = f"{lost} messages were in open windows when the window or the source was changed"
+                letter = DeadLetter(state.cursor, RECONFIGURED, detail, "", "", 0, b"", lost)
+                self.outputs.append(letters_output(self.spec.name, [letter]))
+        state.window_digest = changed
+
+    @property
+    def scorer(self) -> Scorer | None:
+        return self._stage.scorer
+
+    @property
+    def custom(self) -> bool:
+        """Whether a user's function makes the features."""
+        return self._stage.custom
+
+    @property
+    def timing(self) -> Timing:
+        """What the model runs took so far."""
+        return self._stage.timing
+
+    def feed(self, frames: list[Frame], first: Position, last: Position, mono: float) -> None:
+        """Take in frames of the log; outputs are appended to `outputs`."""
+        state, ledger = self.state, self.state.ledger
+        if last.stream <= state.cursor:
+            return
+        if first.stream <= state.cursor:
+            frames = [frame for frame in frames if position(frame[1]).stream > state.cursor]
+        name, targets, decode = self.spec.name, self._targets, self._decode
+        add, lateness = self._windower.add, self._lateness
+        self._trace.messages(name, first.stream, last.stream)
+        self._arrival = first.arrival
+        latest = first.arrival + self.spec.source.max_future_us
+        longest = self.spec.source.max_payload_bytes
+        plain = not (self._poison or self.spec.dedup != "off")
+        for frame in frames:
+            target = targets.get(frame[0]) or self._target(frame[0])
+            key, keyed = target.key, target.state
+            if key is None:
+                continue
+            payload = frame[3]
+            ledger.received += 1
+            ledger.received_bytes += len(payload)
+            try:
+                if keyed is None or len(payload) > longest or frame[2].endswith(b"Skerry-Window: 1\r\n\r\n"):
+                    self._uncommon(frame, target, mono)
+                    continue
+                rows, identity = decode(payload)
+                if not plain and self._skip(frame, key, rows, identity):
+                    continue
+            except Undecoded as error:
+                self._bury(frame, error.reason, error.detail, key)
+                continue
+            if len(rows) == 1 and 0.0 <= rows[0][0] <= latest:
+                reason = add(keyed, rows[0], True)
+                if reason is not None:
+                    self._bury(frame, reason, "", key)
+                    continue
+            elif not self._add_many(frame, key, keyed, rows):
+                continue
+            keyed.seen = mono
+            if keyed.due <= keyed.newest - lateness:
+                self._closed.extend(self._windower.close(key, keyed, keyed.newest - lateness))
+                if len(self._closed) >= self.batch:
+                    self._score()
+        self._score()
+        state.cursor = last.stream
+        self._flush_letters()
+        self._trace.idle()
+
+    def _target(self, subject: bytes) -> Target:
+        """Work out and remember where a subject's frames go."""
+        topic = topic_of(subject)
+        key = self._template.from_topic(topic)
+        if key is None:
+            target = Target("", topic)
+        elif self._template.fields:
+            target = Target(key, topic)
+        elif not self._mine(key):
+            target = Target(None, topic)
+        else:
+            target = Target(key, topic, self._keyed(key))
+        if len(self._targets) >= 2 * self.spec.source.max_keys:
+            self._targets.clear()
+        self._targets[subject] = target
+        return target
+
+    def _mine(self, key: str) -> bool:
+        index, count = self._partition
+        return count == 1 or zlib.crc32(key.encode()) % count == index
+
+    def _keyed(self, key: str) -> KeyState | None:
+        found = self.state.keys.get(key)
+        if found is None and len(self.state.keys) < self.spec.source.max_keys:
+            found = self.state.keys[key] = KeyState()
+        return found
+
+    def _uncommon(self, frame: Frame, target: Target, mono: float) -> None:
+        """Frames that are too long, carry their key in the payload, or are a window tried again."""
+        payload = frame[3]
+        if frame[2].endswith(b"Skerry-Window: 1\r\n\r\n"):
+            letter = _letter.decode(payload)
+            if not self._mine(letter.key):
+                self.state.ledger.received -= 1
+                return
+            self.state.ledger.received += letter.messages - 1
+            self._closed.append(
+                Closed(letter.key, letter.start, letter.end, letter.flat, letter.samples, letter.messages, False, letter.index)
+            )
+            return
+        if len(payload) > self.spec.source.max_payload_bytes:
+            raise Undecoded(OVERSIZED, f"{len(payload)} bytes, allowed are {self.spec.source.max_payload_bytes}")
+        key = target.key or ""
+        if self._template.fields:
+            found = payload_fields(payload, self.spec.source.format, self._template.fields)
+            if found is None:
+                raise Undecoded(UNKNOWN_KEY, f"the payload has no {', '.join(self._template.fields)}")
+            for field, text in zip(self._template.fields, found, strict=True):
+                key = key.replace("{." + field + "}", text)
+        if not key:
+            raise Undecoded(UNKNOWN_KEY, f"{target.topic} has no level for the key {self._template.template}")
+        if not self._mine(key):
+            self.state.ledger.received -= 1
+            self.state.ledger.received_bytes -= len(payload)
+            return
+        keyed = self._keyed(key)
+        if keyed is None:
+            raise Undecoded(UNKNOWN_KEY, f"over {self.spec.source.max_keys} keys")
+        rows, identity = self._decode(payload)
+        if not self._skip(frame, key, rows, identity) and self._add_many(frame, key, keyed, rows):
+            keyed.seen = mono
+            self._closed.extend(self._windower.close(key, keyed, keyed.newest - self._lateness))
+
+    def _add_many(self, frame: Frame, key: str, keyed: KeyState, rows: list[Row]) -> bool:
+        """Samples with arrival time, several samples, or a time to be looked at; False when the message is a dead letter."""
+        arrival = float(position(frame[1]).arrival)
+        latest = arrival + self.spec.source.max_future_us
+        reason, counted = "", False
+        for row in rows:
+            if row[0] < 0:
+                row = (arrival + row[0] + 1.0, *row[1:])
+            refused = FUTURE if row[0] > latest else self._windower.add(keyed, row, not counted)
+            if refused is None:
+                counted = True
+            else:
+                reason = refused
+                self.state.ledger.late_samples += 1
+        if counted:
+            return True
+        self.state.ledger.late_samples -= len(rows)
+        self._bury(frame, reason, "", key)
+        return False
+
+    def _skip(self, frame: Frame, key: str, rows: list[Row], identity: object) -> bool:
+        """Whether a message is poison or a re-send."""
+        if self._poison and str(position(frame[1]).stream) in self._poison:
+            self._bury(frame, POISON, "it ended the worker three times", key)
+            return True
+        if self.spec.dedup == "off":
+            return False
+        if self.spec.dedup == "time":
+            mark = zlib.crc32(frame[3]) << 64 | int(rows[0][0]) & 0xFFFFFFFFFFFFFFFF
+        else:
+            mark = int(digest(str(identity)), 16)
+        mark &= 0x7FFFFFFFFFFFFFFF
+        recent = self.state.recent.setdefault(key, [])
+        if mark in recent:
+            self.state.ledger.duplicates += 1
+            return True
+        recent.append(mark)
+        if len(recent) > self.spec.dedup_horizon:
+            del recent[0]
+        return False
+
+    def advance(self, mono: float) -> bool:
+        """Close windows of devices that fell silent; True if any was closed. Only for a runner that has caught up with the log."""
+        idle = self.spec.window.idle_us
+        for key, keyed in self.state.keys.items():
+            if keyed.panes:
+                watermark = silent_watermark(keyed, mono, self._lateness, idle)
+                if keyed.due <= watermark:
+                    self._closed.extend(self._windower.close(key, keyed, watermark))
+        decided = bool(self._closed)
+        self._arrival = 0
+        self._score()
+        self._flush_letters()
+        self._trace.idle()
+        return decided
+
+    def finish(self) -> None:
+        """Close all windows: the end of a file."""
+        for key, keyed in self.state.keys.items():
+            self._closed.extend(self._windower.close(key, keyed, 2**61))
+        self._score()
+        self._flush_letters()
+
+    def touch(self, mono: float) -> None:
+        """Take all devices as heard of now: after a restart nobody knows how long they were silent."""
+        for keyed in self.state.keys.values():
+            keyed.seen = mono
+
+    def _bury(self, frame: Frame, reason: str, detail: str, key: str) -> None:
+        where = position(frame[1])
+        topic = topic_of(frame[0])
+        self._letters.append(DeadLetter(where.stream, reason, detail[:300], topic, key, where.arrival, frame[3]))
+        self.state.ledger.bury(reason, 1)
+
+    def _flush_letters(self) -> None:
+        size, begin = 0, 0
+        if self._known_letters:
+            self._letters = [letter for letter in self._letters if letter.identity not in self._known_letters]
+        for at, letter in enumerate(self._letters):
+            size += len(letter.payload) + 100
+            if size > 512 * 1024:
+                self.outputs.append(letters_output(self.spec.name, self._letters[begin : at + 1]))
+                size, begin = 0, at + 1
+        if begin < len(self._letters):
+            self.outputs.append(letters_output(self.spec.name, self._letters[begin:]))
+        self._letters = []
+
+    def _score(self) -> None:
+        """Score what has closed, in batches; a batch that fails is tried window by window, so that one bad one fails alone."""
+        closed, self._closed = self._closed, []
+        if self._poison:
+            closed = [window for window in closed if not self._poisoned(window)]
+        for begin in range(0, len(closed), self.batch):
+            batch = closed[begin : begin + self.batch]
+            self._trace.windows(self.spec.name, window_name(batch[0]), window_name(batch[-1]))
+            try:
+                self._emit(batch, self._stage.score(batch))
+            except StageError as error:
+                self._score_alone(batch, error)
+
+    def _score_alone(self, batch: list[Closed], error: StageError) -> None:
+        if len(batch) == 1:
+            self._bury_window(batch[0], error.reason, error.detail)
+            return
+        for window in batch:
+            self._trace.windows(self.spec.name, window_name(window), window_name(window))
+            try:
+                self._emit([window], self._stage.score([window]))
+            except StageError as alone:
+                self._bury_window(window, alone.reason, alone.detail)
+
+    def _poisoned(self, window: Closed) -> bool:
+        if window_name(window) not in self._poison:
+            return False
+        self._bury_window(window, POISON, "it ended the worker three times")
+        return True
+
+    def _bury_window(self, window: Closed, reason: str, detail: str) -> None:
+        body = WindowLetter(
+            window.key, window.start, window.end, window.flat, window.samples, window.messages, window.index
+        )
+        letter = DeadLetter(
+            self.state.cursor, reason, detail[:300], "", window.key, window.end, _pack(body), window.messages, True
+        )
+        self._letters.append(letter)
+        self.state.ledger.bury(reason, window.messages)
+
+    def _emit(self, windows: list[Closed], scores: Scores) -> None:
+        ledger = self.state.ledger
+        latency = 0.0
+        if self._now is not None and self._arrival:
+            latency = max(0.0, (self._now() - self._arrival) / 1000)
+        for window, score, label, row in zip(windows, scores.scores, scores.labels, scores.rows, strict=True):
+            if score != score:
+                self._bury_window(window, SCORE_NAN, "the score is not a number")
+                continue
+            ledger.windows += 1
+            ledger.scored += window.messages
+            event = self._event(window, score, label, dict(zip(scores.columns, row, strict=False)), latency)
+            if event is not None:
+                ledger.events += 1
+                self.outputs.append(event_output(event))
+                if latency:
+                    self.latencies_ms.append(latency)
+
+    def _event(
+        self, window: Closed, score: float, label: str | int | None, features: dict[str, float], latency: float
+    ) -> Event | None:
+        name, key = self.spec.name, window.key
+        state, alarm_id, flaps = "info", None, None
+        if self._rule is not None:
+            alarm = self.state.alarms.get(key)
+            if alarm is None:
+                alarm = self.state.alarms[key] = Alarm()
+            field = self._rule.spec.field
+            value = score if field == "score" else features.get(field, float("nan"))
+            changed = self._rule.judge(alarm, value, window.start, window.end, name, key) if value == value else None
+            if changed is None:
+                return None
+            state, alarm_id, flaps = changed, alarm.alarm_id, alarm.flaps
+        scorer = self._stage.scorer
+        return Event(
+            id=digest(name, key, str(window.start), str(window.end), str(window.index), state),
+            pipeline=name,
+            key=key,
+            node=self._node,
+            start=to_rfc3339(window.start),
+            end=to_rfc3339(window.end),
+            count=window.samples,
+            score=score,
+            label=label,
+            state=state,
+            severity=self._rule.severity if self._rule else None,
+            features=features,
+            model=scorer.name if scorer else None,
+            version=scorer.version if scorer else None,
+            latency_ms=round(latency, 3),
+            alarm_id=alarm_id,
+            flaps=flaps,
+        )
+
+
+def window_name(window: Closed) -> str:
+    """How a window is named in traces and poison lists."""
+    return f"{window.key}@{window.start}"
+
+

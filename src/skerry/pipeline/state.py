@@ -1,0 +1,103 @@
+"""What a pipeline partition knows: cursor, open windows, alarms, ledger, outbox; written whole as one checkpoint."""
+
+import msgspec
+import zstandard
+
+from skerry.core.errors import CorruptError
+from skerry.pipeline.event import Output
+from skerry.pipeline.rule import Alarm
+from skerry.window.state import KeyState
+
+FORMAT = 1
+_COMPRESS_OVER = 4096
+
+
+class Ledger(msgspec.Struct, array_like=True):
+    """Counts of messages since the pipeline began. received = scored + open + waiting + duplicates + dead letters.
+
+    `given_up` counts messages that the log let go before they were read (retention), which were never received.
+    """
+
+    received: int = 0
+    scored: int = 0
+    duplicates: int = 0
+    dead: dict[str, int] = {}
+    late_samples: int = 0
+    windows: int = 0
+    events: int = 0
+    given_up: int = 0
+    received_bytes: int = 0
+
+    def bury(self, reason: str, messages: int) -> None:
+        self.dead[reason] = self.dead.get(reason, 0) + messages
+
+
+class PipelineState(msgspec.Struct, array_like=True):
+    """State of one pipeline partition at one place of the log.
+
+    Attributes:
+        cursor: stream sequence of the last message taken in.
+        events_seq, dead_seq: sequences in the output streams up to which outputs of this state were acknowledged.
+        outbox: outputs that were decided by time (not by the log alone) and may be published once this state is stored.
+        recent: identities of the last messages a key, for de-duplication.
+    """
+
+    format: int = FORMAT
+    cursor: int = 0
+    events_seq: int = 0
+    dead_seq: int = 0
+    window_digest: str = ""
+    ledger: Ledger = msgspec.field(default_factory=Ledger)
+    keys: dict[str, KeyState] = {}
+    alarms: dict[str, Alarm] = {}
+    recent: dict[str, list[int]] = {}
+    outbox: list[Output] = []
+
+    @property
+    def open_messages(self) -> int:
+        """Messages in open windows, counted from the windows themselves."""
+        return sum(pane.messages for key in self.keys.values() for pane in key.panes.values())
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(PipelineState)
+
+
+def encode_state(state: PipelineState) -> bytes:
+    """A checkpoint: msgpack, in a zstd frame where it is larger than 4 KiB."""
+    raw = _encoder.encode(state)
+    return zstandard.ZstdCompressor(level=1).compress(raw) if len(raw) > _COMPRESS_OVER else raw
+
+
+def decode_state(data: bytes) -> PipelineState:
+    """The state of a checkpoint. Raises `CorruptError` when it is none, or of a newer format."""
+    try:
+        if data[:4] == zstandard.MAGIC_NUMBER.to_bytes(4, "little"):
+            data = zstandard.ZstdDecompressor().decompress(data)
+        state = _decoder.decode(data)
+    except (msgspec.MsgspecError, zstandard.ZstdError) as error:
+        raise CorruptError(f"the checkpoint cannot be read: {error}", mend="restore a backup or reset the pipeline") from error
+    if state.format > FORMAT:
+        raise CorruptError(
+            f"the checkpoint has format {state.format}, this version reads up to {FORMAT}", mend="run the newer version"
+        )
+    return state
+
+
+def books(state: PipelineState, waiting: int = 0) -> dict[str, object]:
+    """The loss ledger as `status` shows it; `difference` is 0 when nothing is unaccounted for."""
+    ledger = state.ledger
+    opened = state.open_messages
+    dead = sum(ledger.dead.values())
+    accounted = ledger.scored + opened + waiting + ledger.duplicates + dead
+    return {
+        "received": ledger.received,
+        "scored": ledger.scored,
+        "open": opened,
+        "waiting": waiting,
+        "duplicates": ledger.duplicates,
+        "dead_letters": dict(sorted(ledger.dead.items())),
+        "difference": ledger.received - accounted,
+        "late_samples": ledger.late_samples,
+        "given_up": ledger.given_up,
+    }

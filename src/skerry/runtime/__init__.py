@@ -1,0 +1,1 @@
+"""The edge runtime: threads, child processes, limits, and readings of the machine."""

@@ -1,0 +1,261 @@
+"""The worker's engine: one reader over the log feeds all pipelines of the worker; a connection lost is a reader lost, never a state."""
+
+import asyncio
+import os
+import sys
+
+from pathlib import Path
+
+from skerry.broker import Frame, LogReader, Position, WireClient, position, to_subject
+from skerry.core import log
+from skerry.core.clock import Clock
+from skerry.core.errors import ConfigError, RejectedError, SkerryError, UnavailableError
+from skerry.core.service import Backoff, cancel_and_wait
+from skerry.inference import ModelConfig, Models
+from skerry.pipeline import QOS0_PREFIX, Runner, parse_pipeline
+from skerry.worker.outbox import Outbox
+from skerry.worker.protocol import Assignment, PipelineReport, Report
+from skerry.worker.slot import Slot
+from skerry.worker.trace import FileTrace
+
+CHECKPOINT_S = 1.0
+TICK_S = 0.25
+IDLE_CURSOR_S = 5.0
+QOS0_QUEUE = b"skerry-qos0"
+QOS0_MARKS = (b"NATS/1.0\r\nNmqtt-Pub:0\r\n", b"NATS/1.0\r\nNmqtt-Pub: 0\r\n")
+_log = log.get("worker")
+
+
+class Engine:
+    """Runs what it is assigned until `drain` is called or a fence stops it."""
+
+    def __init__(self, assignment: Assignment, clock: Clock) -> None:
+        self._assignment = assignment
+        self._clock = clock
+        self._trace = FileTrace(Path(assignment.trace))
+        self._slots: dict[str, Slot] = {}
+        self._client: WireClient | None = None
+        self._reader: LogReader | None = None
+        self._reader_task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._draining = False
+        self.ready = False
+        if assignment.base not in sys.path:
+            sys.path.insert(0, assignment.base)
+        configs = [ModelConfig(**table) for table in assignment.models]
+        self._models = Models(configs, Path(assignment.base), assignment.threads)
+        for table in assignment.pipelines:
+            spec = parse_pipeline(table, f"pipelines.{table.get('name')}")
+            self._slots[spec.name] = Slot(spec, assignment.partition, clock, Outbox(self._on_drained))
+
+    async def run(self) -> None:
+        """Work until drained. Raises `FencedError` when another worker has taken over."""
+        backoff = Backoff(0.05, 2.0)
+        while not self._drained.is_set():
+            try:
+                await self._connect()
+                backoff.reset()
+                await self._work()
+            except (UnavailableError, RejectedError) as error:
+                _log.warning(f"worker {self._assignment.partition} waits for the broker: {error}")
+                await asyncio.sleep(backoff.next())
+            finally:
+                if self._client is not None:
+                    self._client.close()
+
+    async def _connect(self) -> None:
+        given = self._assignment
+        name = f"worker-{given.partition}"
+        self._client = await WireClient.connect(given.host, given.port, given.user, given.password, name)
+        for slot in self._slots.values():
+            if slot.runner is None and not slot.failure:
+                await self._load(slot)
+            slot.outbox.attach(self._client)
+        for slot in self._slots.values():
+            if slot.runner is not None and slot.fresh:
+                slot.start()
+        self._tap_qos0()
+
+    async def _load(self, slot: Slot) -> None:
+        assert self._client is not None
+        given = self._assignment
+        state = await slot.load_state(self._client, given.start)
+        try:
+            scorer = self._models.load(slot.spec.model) if slot.spec.model else None
+            if scorer is not None and slot.spec.columns:
+                scorer.check_columns(len(slot.spec.columns))
+            runner = Runner(
+                slot.spec,
+                scorer,
+                given.node,
+                state,
+                now=self._clock.now,
+                partition=(given.partition, given.partitions),
+                poison=given.poison.get(slot.spec.name, ()),
+                known_letters=slot.known_letters,
+                trace=self._trace,
+            )
+        except (ConfigError, RejectedError) as error:
+            slot.fail(error)
+            return
+        slot.take(runner)
+
+    def _tap_qos0(self) -> None:
+        """QoS 0 is not in the log: put it there, each message by one worker only. What is lost before that, MQTT allows."""
+        assert self._client is not None
+        client = self._client
+
+        def take(frames: list[Frame]) -> None:
+            for subject, _, header, payload in frames:
+                if header.startswith(QOS0_MARKS):
+                    client.publish(QOS0_PREFIX.encode() + subject, payload)
+
+        wanted: set[str] = set()
+        for slot in self._slots.values():
+            subject = to_subject(slot.spec.source.topic)
+            wanted.add(subject)
+            if slot.spec.source.topic.endswith("/#"):
+                wanted.add(subject.removesuffix(".>"))
+        for subject in sorted(_widest(wanted)):
+            client.subscribe(subject.encode(), take, QOS0_QUEUE)
+
+    async def _work(self) -> None:
+        assert self._client is not None
+        timers = asyncio.create_task(self._keep_time(self._client))
+        try:
+            while not self._client.closed.done() and not self._drained.is_set():
+                self._changed.clear()
+                await self._read(self._client, timers)
+        finally:
+            await cancel_and_wait(timers)
+        if not self._drained.is_set():
+            raise UnavailableError(f"the connection ended: {self._client.closed.result()}")
+
+    async def _read(self, client: WireClient, timers: "asyncio.Task[None]") -> None:
+        """Read for the pipelines that run, until that set changes, the connection ends or a timer failed."""
+        running = self._running()
+        changed = asyncio.create_task(self._changed.wait())
+        reading: asyncio.Task[None] | None = None
+        if running and not self._draining:
+            subjects = sorted(_widest({subject for slot in running for subject in slot.subjects}))
+            self._reader = LogReader(client, subjects, self._cursor, self._on_batch, full=self._full)
+            reading = asyncio.create_task(self._reader.run())
+        self.ready = True
+        watched = [task for task in (changed, reading, timers, client.closed) if task is not None]
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        self._reader = None
+        await cancel_and_wait(*[task for task in (changed, reading) if task is not None and not task.done()])
+        for task in (reading, timers):
+            if task is not None and task.done() and not task.cancelled():
+                task.result()
+
+    def _running(self) -> list[Slot]:
+        return [slot for slot in self._slots.values() if slot.runner is not None and not slot.paused]
+
+    def _cursor(self) -> int:
+        return min(slot.cursor for slot in self._running())
+
+    def _full(self) -> bool:
+        return any(slot.outbox.full for slot in self._slots.values())
+
+    def _on_drained(self) -> None:
+        if self._reader is not None and not self._full():
+            self._reader.go_on()
+
+    def _on_batch(self, frames: list[Frame], first: Position, last: Position) -> None:
+        if first.stream <= self._assignment.careful_until:
+            for frame in frames:
+                where = position(frame[1])
+                self._feed([frame], where, where)
+        else:
+            self._feed(frames, first, last)
+
+    def _feed(self, frames: list[Frame], first: Position, last: Position) -> None:
+        mono = self._clock.monotonic()
+        careful = first.stream <= self._assignment.careful_until
+        for slot in self._slots.values():
+            if slot.runner is not None and not slot.paused:
+                slot.runner.batch = 1 if careful else slot.batch
+                slot.runner.feed(frames, first, last, mono)
+                slot.release()
+
+    async def _keep_time(self, client: WireClient) -> None:
+        """Timers: windows of silent devices, checkpoints, re-sends, cursors that move over others' messages."""
+        last_checkpoint = last_idle = self._clock.monotonic()
+        while not client.closed.done():
+            await asyncio.sleep(TICK_S)
+            now = self._clock.monotonic()
+            caught_up = self._reader is not None and self._reader.caught_up
+            urgent = False
+            for slot in self._running():
+                urgent |= caught_up and slot.advance()
+                slot.outbox.resend()
+            if urgent or now - last_checkpoint >= CHECKPOINT_S:
+                last_checkpoint = now
+                await self.checkpoint()
+            if caught_up and now - last_idle >= IDLE_CURSOR_S:
+                last_idle = now
+                await self._move_idle_cursors()
+
+    async def checkpoint(self) -> None:
+        """Store the state of every pipeline that has moved."""
+        if self._client is not None:
+            await asyncio.gather(*[slot.checkpoint(self._client) for slot in self._slots.values()])
+
+    async def _move_idle_cursors(self) -> None:
+        reader = self._reader
+        cursor = await reader.idle_cursor() if reader is not None else None
+        if cursor is None or reader is not self._reader:
+            return
+        for slot in self._running():
+            slot.skip_to(cursor)
+
+    def pause(self, pipeline: str, paused: bool) -> None:
+        """Stop or go on reading for one pipeline; its state stays."""
+        slot = self._slots.get(pipeline)
+        if slot is not None and slot.paused != paused:
+            slot.paused = paused
+            if slot.runner is not None:
+                slot.runner.touch(self._clock.monotonic())
+            self._changed.set()
+
+    async def drain(self) -> None:
+        """Stop reading, store all, end `run`."""
+        self._draining = True
+        self._changed.set()
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(3):
+                await self.checkpoint()
+        except (SkerryError, TimeoutError) as error:
+            _log.warning(f"the last checkpoint was not stored, its part is read again at the next start: {error}")
+        self._drained.set()
+        self._changed.set()
+
+    def report(self) -> Report:
+        """How all pipelines of this worker stand."""
+        lag = self._reader.pending if self._reader is not None else 0
+        reports: dict[str, PipelineReport] = {name: slot.report(lag) for name, slot in self._slots.items()}
+        spent = os.times()
+        return Report(ready=self.ready, pipelines=reports, cpu_seconds=spent.user + spent.system)
+
+
+def _widest(subjects: set[str]) -> set[str]:
+    """The subjects less those that another one covers: the server refuses filters that overlap."""
+    return {
+        subject
+        for subject in subjects
+        if not any(other != subject and _covers(other.split("."), subject.split(".")) for other in subjects)
+    }
+
+
+def _covers(wide: list[str], narrow: list[str]) -> bool:
+    for at, token in enumerate(wide):
+        if token == ">":
+            return len(narrow) > at
+        if at >= len(narrow) or narrow[at] == ">" or token not in ("*", narrow[at]):
+            return False
+    return len(wide) == len(narrow)
+
+

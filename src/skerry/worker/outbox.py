@@ -1,0 +1,121 @@
+"""Outputs under way: published, not yet acknowledged by their stream; sent again until they are."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+
+import msgspec
+
+from skerry.broker import Frame, WireClient
+from skerry.pipeline import DEAD, EVENTS, Output
+
+MOST = 20_000
+RESEND_S = 5.0
+
+
+class _Ack(msgspec.Struct):
+    stream: str = ""
+    seq: int = 0
+    error: dict[str, object] | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_Ack).decode
+
+
+class Outbox:
+    """Publishes outputs and keeps each until its PubAck; ids make a second sending harmless.
+
+    Args:
+        known: ids that are in the streams already (outputs of a run before this one, behind the checkpoint): not sent.
+    """
+
+    def __init__(self, on_drained: Callable[[], None]) -> None:
+        self.known: set[str] = set()
+        self.events_seq = 0
+        self.dead_seq = 0
+        self.number = 0
+        self.refused = ""
+        self._on_drained = on_drained
+        self._client: WireClient | None = None
+        self._base = b""
+        self._unacked: dict[int, tuple[Output, float]] = {}
+        self._numbers = itertools.count(1)
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def unacked(self) -> int:
+        return len(self._unacked)
+
+    @property
+    def full(self) -> bool:
+        """True when no more should be read until the streams have caught up."""
+        return len(self._unacked) > MOST
+
+    def attach(self, client: WireClient) -> None:
+        """Use a new connection; what is not acknowledged is sent again."""
+        self._client = client
+        self._base = client.reply_subject() + b".out."
+        client.subscribe(self._base + b"*", self._on_acks)
+        self.resend(older_than=0.0)
+
+    def send(self, outputs: list[Output]) -> None:
+        """Publish; outputs that are known to be stored already are dropped."""
+        now = asyncio.get_running_loop().time()
+        for output in outputs:
+            if self.known and output.id in self.known:
+                self.known.discard(output.id)
+                continue
+            self.number = next(self._numbers)
+            self._unacked[self.number] = (output, now)
+            self._publish(self.number, output)
+
+    def _publish(self, number: int, output: Output) -> None:
+        if self._client is not None:
+            header = f"Nats-Msg-Id: {output.id}\r\n".encode()
+            self._client.publish(output.subject.encode(), output.payload, self._base + b"%d" % number, header)
+
+    def resend(self, older_than: float = RESEND_S) -> None:
+        """Send again what has waited longer than so many seconds."""
+        now = asyncio.get_running_loop().time()
+        for number, (output, sent) in list(self._unacked.items()):
+            if now - sent >= older_than:
+                self._unacked[number] = (output, now)
+                self._publish(number, output)
+
+    def _on_acks(self, frames: list[Frame]) -> None:
+        was_full = self.full
+        for frame in frames:
+            number = int(frame[0].rsplit(b".", 1)[1])
+            if not frame[3]:
+                self.refused = "the stream does not answer"
+                continue
+            ack = _decode_ack(frame[3])
+            if ack.error is not None:
+                self.refused = str(ack.error.get("description"))
+                continue
+            if self._unacked.pop(number, None) is not None:
+                self.refused = ""
+                if ack.stream == EVENTS:
+                    self.events_seq = max(self.events_seq, ack.seq)
+                elif ack.stream == DEAD:
+                    self.dead_seq = max(self.dead_seq, ack.seq)
+        if self._waiters:
+            self._wake()
+        if was_full and not self.full:
+            self._on_drained()
+
+    def _wake(self) -> None:
+        oldest = next(iter(self._unacked), None)
+        for number, future in self._waiters:
+            if (oldest is None or oldest > number) and not future.done():
+                future.set_result(None)
+        self._waiters = [waiter for waiter in self._waiters if not waiter[1].done()]
+
+    async def acknowledged(self, number: int) -> None:
+        """Wait until all outputs up to this number are acknowledged."""
+        oldest = next(iter(self._unacked), None)
+        if oldest is None or oldest > number:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((number, future))
+        await future
