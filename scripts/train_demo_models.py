@@ -4,7 +4,7 @@
 
 Seeds are fixed and one thread computes: the same versions of the libraries give the same files, byte for byte.
 Precision and recall are of windows from seeds that the training has not seen; they are printed and written into the
-files. Needs the extra `train`. Takes one to two minutes (`--quick`: less data, for a trial; its files are not for shipping).
+files. Needs the extra `train`. Takes one to two minutes (`--quick`: a fifth of the data, for a trial).
 """
 
 import argparse

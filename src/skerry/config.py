@@ -95,7 +95,7 @@ class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[history]`: how long each level is kept."""
 
-    keep: dict[str, str] = {"raw": "7d", "1m": "90d", "1h": "5y"}
+    keep: dict[str, str] = msgspec.field(default_factory=lambda: {"raw": "7d", "1m": "90d", "1h": "5y"})
     topics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -142,7 +142,7 @@ class UplinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["mqtt", "http", "nats", "file"] = "mqtt"
     url: str = ""
     credentials: str = ""
-    batch: dict[str, int | str] = {"messages": 1000, "delay": "5s"}
+    batch: dict[str, int | str] = msgspec.field(default_factory=lambda: {"messages": 1000, "delay": "5s"})
     compression: Literal["none", "zstd"] = "zstd"
     select: tuple[str, ...] = ("event", "1m")
     redact: tuple[str, ...] = ()

@@ -90,12 +90,13 @@ async def kv_get(client: WireClient, bucket: str, key: str) -> tuple[bytes, int]
     return None if fields.get("kv-operation") in ("DEL", "PURGE") else (frame[3], int(fields["nats-sequence"]))
 
 
-async def kv_put(client: WireClient, bucket: str, key: str, value: bytes, revision: int | None) -> int:
+async def kv_put(client: WireClient, bucket: str, key: str, value: bytes, revision: int | None, notes: bytes = b"") -> int:
     """Write a key and answer its new revision; with `revision` only if that is still the last one (0: none yet).
 
-    Raises `FencedError` when another writer was there.
+    `notes` are further header lines. Raises `FencedError` when another writer was there.
     """
     header = b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % revision if revision is not None else b""
+    header += notes
     frame = await client.request(f"$KV.{bucket}.{key}".encode(), value, header)
     answer = json.loads(frame[3])
     error = answer.get("error")

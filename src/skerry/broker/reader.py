@@ -1,8 +1,8 @@
 """Reading the log: an ordered push consumer from a cursor on, without acknowledgements and without state in the server.
 
-Each frame's reply subject is `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>` (an account hash and a
-domain may stand in front, so it is read from the end). A gap in the consumer's own sequence, silence, or a new connection: a new consumer is
-made from the cursor of the reader's owner.
+Each frame's reply subject is `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>` (an account
+hash and a domain may stand in front, so it is read from the end). A gap in the consumer's own sequence, silence, or a new
+connection: a new consumer is made from the cursor of the reader's owner.
 """
 
 import asyncio

@@ -12,6 +12,7 @@ from skerry.broker.wire import WireClient
 from skerry.core.errors import RejectedError, UnavailableError
 
 MIB = 1024 * 1024
+_EMPTY = "="
 LOG_SUBJECTS = ("$MQTT.msgs.>", "skerry.q0.>", "skerry.retry.>")
 
 
@@ -49,8 +50,8 @@ def bucket_plan(name: str, max_bytes: int) -> StreamPlan:
 
 
 def log_plan(quota: int) -> StreamPlan:
-    """The log itself. `discard: new`: a full log closes the device's connection without a PUBACK instead of dropping what was acknowledged."""
-    return StreamPlan(LOG, LOG_SUBJECTS, quota, "new", 1)
+    """The log itself. A full one closes the device's connection without a PUBACK (`discard: new`) and drops nothing acknowledged."""
+    return StreamPlan(LOG, LOG_SUBJECTS, quota, "new")
 
 
 async def ensure(client: WireClient, plan: StreamPlan) -> dict[str, Any]:
@@ -103,10 +104,10 @@ async def trim(client: WireClient, through: int) -> int:
     return int(answer.get("purged", 0))
 
 
-async def sequence_at(client: WireClient, start_time: str) -> int | None:
-    """Sequence of the first log message at or after an RFC 3339 time, or None."""
+async def sequence_at(client: WireClient, stream: str, start_time: str) -> int | None:
+    """Sequence of a stream's first message at or after an RFC 3339 time, or None."""
     body = json.dumps({"start_time": start_time, "next_by_subj": ">", "batch": 1}).encode()
-    frame = await client.request(f"$JS.API.DIRECT.GET.{LOG}".encode(), body)
+    frame = await client.request(f"$JS.API.DIRECT.GET.{stream}".encode(), body)
     for line in frame[2].split(b"\r\n"):
         if line.startswith(b"Nats-Sequence:"):
             return int(line.split(b":", 1)[1])
@@ -152,20 +153,22 @@ class Bucket:
             raise UnavailableError(f"{self._name}/{key} was not deleted")
 
     async def items(self, prefix: str = "") -> list[tuple[str, bytes]]:
+        found = [(_name(token), value) for token, value in await self._live()]
+        return sorted(item for item in found if item[0].startswith(prefix))
+
+    async def _live(self) -> list[tuple[str, bytes]]:
         found: list[tuple[str, bytes]] = []
         after = 0
-        while page := await read_page(self._client, f"KV_{self._name}", f"$KV.{self._name}.>", after):
+        while page := await read_page(self._client, f"KV_{self._name}", f"$KV.{self._name}.>", after, 50):
             after = page[-1].sequence
-            for stored in page:
-                key = _name(stored.subject.removeprefix(f"$KV.{self._name}."))
-                if stored.headers.get("kv-operation") not in ("DEL", "PURGE") and key.startswith(prefix):
-                    found.append((key, stored.payload))
-        return sorted(found)
+            live = [stored for stored in page if stored.headers.get("kv-operation") not in ("DEL", "PURGE")]
+            found += [(stored.subject.removeprefix(f"$KV.{self._name}."), stored.payload) for stored in live]
+        return found
 
 
 def _token(key: str) -> str:
-    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=") or "="
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=") or _EMPTY
 
 
 def _name(token: str) -> str:
-    return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode() if token != "=" else ""
+    return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode() if token != _EMPTY else ""

@@ -1,7 +1,7 @@
 """The hot path's own client of the nats-server protocol: whole socket reads cut into frames, handed on as lists.
 
-Protocol: docs.nats.io, "NATS client protocol" (INFO, CONNECT, SUB, PUB/HPUB, MSG/HMSG, PING/PONG). It knows nothing of streams. It does
-not reconnect: `closed` tells the owner, who decides.
+Protocol: docs.nats.io, "NATS client protocol" (INFO, CONNECT, SUB, PUB/HPUB, MSG/HMSG, PING/PONG). It knows nothing of streams.
+It does not reconnect: `closed` tells the owner, who decides.
 """
 
 import asyncio
@@ -9,14 +9,16 @@ import itertools
 import json
 import secrets
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from skerry.core.errors import RejectedError, UnavailableError
+from skerry.core.errors import UnavailableError
 
 Frame = tuple[bytes, bytes, bytes, bytes]
 """subject, reply, header block (`NATS/1.0…` to the empty line, or nothing), payload."""
 T = TypeVar("T")
 Handler = Callable[[list[Frame]], None]
+_HMSG, _MSG = ord("H"), ord("M")
+_MESSAGES = (_HMSG, _MSG)
 WRITE_BUFFER = 8 * 1024 * 1024
 
 
@@ -57,9 +59,8 @@ class WireClient(asyncio.Protocol):
         return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
 
     def connection_lost(self, exc: Exception | None) -> None:
         reason = self.error or (str(exc) if exc else "the server closed the connection")
@@ -89,7 +90,7 @@ class WireClient(asyncio.Protocol):
             if end < 0:
                 break
             kind = data[position]
-            if kind == 72 or kind == 77:  # HMSG, MSG
+            if kind in _MESSAGES:
                 parts = data[position:end].split(b" ")
                 body = end + 2
                 stop = body + int(parts[-1])
@@ -99,7 +100,7 @@ class WireClient(asyncio.Protocol):
                     if run:
                         self._hand_on(run_sid, run)
                     run, run_sid = [], parts[2]
-                if kind == 72:
+                if kind == _HMSG:
                     payload_at = body + int(parts[-2])
                     reply = parts[3] if len(parts) == 6 else b""
                     run.append((parts[1], reply, data[body:payload_at], data[payload_at:stop]))

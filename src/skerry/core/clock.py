@@ -7,6 +7,7 @@ tests and drills. The monotonic clock is never shifted.
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 from skerry.core.errors import ConfigError
@@ -29,7 +30,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, shifted by `SKERRY_CLOCK_OFFSET`, or by the file that `SKERRY_CLOCK_FILE` names (read at most 5 times a second)."""
+    """The machine's clock, shifted by `SKERRY_CLOCK_OFFSET` or by what the file `SKERRY_CLOCK_FILE` holds (looked at 5 times a second)."""
 
     def __init__(self) -> None:
         self._offset = parse_signed_duration(os.environ.get("SKERRY_CLOCK_OFFSET", "0s"))
@@ -50,7 +51,7 @@ class SystemClock:
             return
         self._looked = now
         try:
-            with open(self._file, encoding="ascii") as file:
+            with Path(self._file).open(encoding="ascii") as file:
                 self._offset = parse_signed_duration(file.read().strip() or "0s")
         except (OSError, ConfigError):
             return

@@ -26,7 +26,9 @@ def configure(level: str = "info", file: Path | None = None, *, quiet: bool = Fa
         stream = logging.StreamHandler(sys.stderr)
         stream.setFormatter(
             structlog.stdlib.ProcessorFormatter(
-                processor=structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+                processor=structlog.dev.ConsoleRenderer(
+                    colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+                ),
                 foreign_pre_chain=shared,
             )
         )
@@ -36,9 +38,7 @@ def configure(level: str = "info", file: Path | None = None, *, quiet: bool = Fa
         os.close(os.open(file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
         rotated = logging.handlers.RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES)
         rotated.setFormatter(
-            structlog.stdlib.ProcessorFormatter(
-                processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared
-            )
+            structlog.stdlib.ProcessorFormatter(processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared)
         )
         handlers.append(rotated)
     logging.basicConfig(handlers=handlers or [logging.NullHandler()], level=level.upper(), force=True)

@@ -66,9 +66,7 @@ class Restarts:
         return len(self._times) == self._limit and self._clock.monotonic() - self._times[0] < self._window
 
 
-async def supervise(
-    run: Callable[[], Awaitable[None]], name: str, clock: Clock, log: Log, steady: float = 30.0
-) -> None:
+async def supervise(run: Callable[[], Awaitable[None]], name: str, clock: Clock, log: Log, steady: float = 30.0) -> None:
     """Run a coroutine function for ever: when it fails, log why and start it again with back-off.
 
     A run of more than `steady` seconds counts as good and resets the back-off.
@@ -94,3 +92,24 @@ async def cancel_and_wait(*tasks: "asyncio.Task[object] | asyncio.Task[None]") -
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Bell:
+    """Wakes all who wait for the next event."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def ring(self) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+        self._waiting.clear()
+
+    async def wait(self, timeout: float) -> None:
+        """Until the bell rings, or so many seconds."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        await asyncio.wait([future], timeout=timeout)
+        if not future.done():
+            future.cancel()

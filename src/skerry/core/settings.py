@@ -40,9 +40,7 @@ def load_tables(path: Path | None, environ: Mapping[str, str] | None = None) -> 
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigError(
-                f"cannot be read: {error.strerror}", where=str(path), mend="make one with `skerry init`"
-            ) from error
+            raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), mend="make one with `skerry init`") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"is not valid TOML: {error}", where=str(path)) from error
     origins = {key: str(path) for key in _flat(values)}
@@ -81,9 +79,7 @@ def build(kind: type[S], table: object, where: str) -> S:
     known = {field.encode_name for field in msgspec.structs.fields(kind)}
     for key in table:
         if key not in known:
-            raise ConfigError(
-                f"unknown key {key!r}{suggestion(key, known)}", where=where, allowed=", ".join(sorted(known))
-            )
+            raise ConfigError(f"unknown key {key!r}{suggestion(key, known)}", where=where, allowed=", ".join(sorted(known)))
     try:
         return msgspec.convert(table, kind, strict=True)
     except msgspec.ValidationError as error:

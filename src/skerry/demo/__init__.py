@@ -1,1 +1,5 @@
-"""The demonstration: a simulated pump station and this computer as devices, their models, and the truth about them."""
+"""The demonstration: devices that are real or simulated, a node that scores them, and how well it does."""
+
+from skerry.demo.run import Demo, DemoOptions, DemoState
+
+__all__ = ["Demo", "DemoOptions", "DemoState"]

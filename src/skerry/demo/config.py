@@ -6,9 +6,11 @@ from pathlib import Path
 
 from skerry.demo.computer import COMPUTER_FEATURES, COMPUTER_VALUES
 from skerry.demo.pump import PUMP_FEATURES, PUMP_VALUES
+from skerry.demo.recordings import RIG_VALUES
 
 PUMP_ALARMS = "pump-station"
 PUMP_WINDOWS = "pump-windows"
+DEVIATION = 3.0
 COMPUTER_ALARMS = "this-computer"
 PIPELINES: tuple[str, ...] = (PUMP_ALARMS, PUMP_WINDOWS, COMPUTER_ALARMS)
 
@@ -27,6 +29,7 @@ def demo_config(
     site: str = "demo",
     sync: str = "1s",
     disk: str = "1GiB",
+    recorded: bool = False,
 ) -> str:
     """The TOML text of the demo's node.
 
@@ -38,7 +41,9 @@ def demo_config(
         mqtt, api: `host:port` to listen on.
         sync: `broker.sync`.
         disk: bound of all that the node keeps on disk.
+        recorded: pipelines for recordings of a rig in the place of the pump station; they need no trained model.
     """
+    pipelines = _recorded_pipelines() if recorded else _live_pipelines()
     return f"""\
 # The demo's node. A copy of this file, with your own topics and models, is a good start: `skerry run --config FILE`.
 
@@ -60,6 +65,11 @@ listen = {_quote(api)}
 [dashboard]
 enabled = false
 
+{pipelines}"""
+
+
+def _live_pipelines() -> str:
+    return f"""\
 [[models]]
 name = "pump"
 file = {_quote(str(model_path("pump")))}
@@ -92,6 +102,26 @@ features = {_list(COMPUTER_FEATURES)}
 model = "computer@active"
 rule = {{ field = "score", above = 0.6, clear_below = 0.4, for = 2, severity = "warning" }}
 sinks = ["event"]
+"""
+
+
+def _recorded_pipelines() -> str:
+    """The last 60 readings of a run at every reading, scored by how far the newest ten lie from those before."""
+    source = f"""\
+source = {{ topic = "devices/+/sensors", format = "json", time = "ts", values = {_list(RIG_VALUES)} }}
+window = {{ kind = "count", size = 60, every = 1 }}
+features = "skerry.demo.rig:deviation"
+sinks = ["event"]"""
+    rule = f"rule = {{ field = \"score\", above = {DEVIATION}, clear_below = {DEVIATION / 2}, for = 3 }}"
+    return f"""\
+[[pipelines]]
+name = {_quote(PUMP_ALARMS)}
+{source}
+{rule}
+
+[[pipelines]]
+name = {_quote(PUMP_WINDOWS)}
+{source}
 """
 
 

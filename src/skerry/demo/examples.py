@@ -36,7 +36,7 @@ def pump_examples(seeds: Iterable[int], seconds: int) -> Examples:
     labels: list[str] = []
     origins: list[tuple[str, int]] = []
     for seed in seeds:
-        start = 1_700_000_000_000_000 + seed * 86_400_000_000 + (seed * 137_911) % WINDOW_US
+        start = station_start(seed)
         station = PumpStation(seed)
         schedule = station.schedule = FaultSchedule(seed, start, station.devices)
         windows: dict[tuple[str, int], list[Reading]] = {}
@@ -52,6 +52,11 @@ def pump_examples(seeds: Iterable[int], seconds: int) -> Examples:
             labels.append(majority(schedule.episodes(device, at, at + WINDOW_US), at, at + WINDOW_US))
             origins.append((device, at))
     return Examples(_features(PUMP_FEATURES, rows, counts), labels, origins)
+
+
+def station_start(seed: int) -> int:
+    """When the station of this seed begins: a day for each, at another moment of its second."""
+    return 1_700_000_000_000_000 + seed * 86_400_000_000 + (seed * 137_911) % WINDOW_US
 
 
 def computer_examples(seeds: Iterable[int], seconds: int) -> Examples:

@@ -1,7 +1,7 @@
 """A model as pipelines use it: one numeric input, a score and a label a row.
 
-`score` is the output named `score`, else the probability of the last class, else the first element of the first output; `label` is the
-output `label`, else the arg-max of the probabilities. Labels given in the metadata (`labels`, a JSON array) name the classes.
+`score` is the output named `score`, else the probability of the last class, else the first element of the first output; `label`
+is the output `label`, else the arg-max of the probabilities. Labels in the metadata (`labels`, a JSON array) name the classes.
 """
 
 import json
@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from skerry.core.errors import RejectedError
@@ -44,7 +43,7 @@ def _signature(node: Any) -> Signature:
 class Model:
     """A loaded model of one name and version. `score` is what pipelines call."""
 
-    def __init__(self, session: ort.InferenceSession, name: str, version: str, path: str = "") -> None:
+    def __init__(self, session: Any, name: str, version: str, path: str = "") -> None:
         self.name = name
         self.version = version
         self.path = path
@@ -130,14 +129,14 @@ class Model:
         return scores, labels
 
     def _probabilities(self, outputs: dict[str, Any]) -> Floats | None:
-        """The class probabilities `[N, classes]`: an output so named, or the 2-D one beside a label, or the only one of 2 and more columns."""
+        """Class probabilities `[N, classes]`: an output so named, or the 2-D one beside a label, or the only one of 2 columns or more."""
         for name, value in outputs.items():
             named = "prob" in name.lower() or ("label" in outputs and name not in ("label", "score"))
             if isinstance(value, list) and value and isinstance(value[0], dict):
                 return np.array([list(row.values()) for row in value], np.float64)
-            if isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] > 1 and value.dtype.kind == "f":
-                if named or len(outputs) == 1:
-                    return value.astype(np.float64)
+            wide = isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] > 1 and value.dtype.kind == "f"
+            if wide and (named or len(outputs) == 1):
+                return np.asarray(value, np.float64)
         return None
 
     def _name(self, label: Any) -> Label:

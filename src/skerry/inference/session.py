@@ -1,15 +1,16 @@
 """An onnxruntime session set for a small box that others share."""
 
 from pathlib import Path
-
-import onnxruntime as ort
+from typing import Any
 
 from skerry.core.errors import RejectedError
 
 
-def open_session(source: Path | bytes, threads: int = 1) -> ort.InferenceSession:
-    """A CPU session: sequential, `threads` threads, no spinning (an idle pool must not burn the core that others need), all graph
-    optimizations. Raises `RejectedError` in one sentence when the model cannot be loaded."""
+def open_session(source: Path | bytes, threads: int = 1) -> Any:
+    """A CPU `onnxruntime.InferenceSession`: sequential, `threads` threads, no spinning (an idle pool must not burn the core that
+    others need), all graph optimizations. Raises `RejectedError` in one sentence when the model cannot be loaded."""
+    import onnxruntime as ort  # late: only processes that run models pay for it
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

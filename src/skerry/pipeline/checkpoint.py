@@ -5,12 +5,15 @@ Parts alternate between two generations, so that the parts of the state that cou
 
 import msgspec
 
-from skerry.broker import WireClient, kv_get, kv_put
+from skerry.broker import WireClient, kv_get, kv_put, read_page
 from skerry.core.errors import CorruptError
 from skerry.pipeline.state import PipelineState, decode_state
 
 BUCKET = "skerry_checkpoints"
 PART_BYTES = 4 * 1024 * 1024
+
+
+CURSOR = b"Skerry-Cursor"
 
 
 class _Parts(msgspec.Struct, tag="parts", tag_field="kind"):
@@ -47,7 +50,7 @@ class CheckpointStore:
             data = b"".join(piece[0] for piece in pieces if piece is not None)
         return decode_state(data)
 
-    async def save(self, client: WireClient, data: bytes) -> None:
+    async def save(self, client: WireClient, data: bytes, cursor: int) -> None:
         """Store an encoded state. Raises `FencedError` when another owner has written, `UnavailableError`."""
         new = ("", 0)
         if len(data) > PART_BYTES:
@@ -57,10 +60,21 @@ class CheckpointStore:
                 await kv_put(client, BUCKET, self._part(generation, at), piece, None)
             data = _MARK + msgspec.msgpack.encode(_Parts(generation, len(pieces)))
             new = (generation, len(pieces))
-        self.revision = await kv_put(client, BUCKET, self._key, data, self.revision)
+        self.revision = await kv_put(client, BUCKET, self._key, data, self.revision, CURSOR + b": %d\r\n" % cursor)
         self._generation, self._count = new
 
     def _part(self, generation: str, at: int) -> str:
         return f"{self._key}.{generation}.{at}"
 
 
+async def stored_cursors(client: WireClient) -> dict[str, int]:
+    """Cursors of all stored checkpoints by `pipeline.partition`."""
+    found: dict[str, int] = {}
+    after = 0
+    while page := await read_page(client, f"KV_{BUCKET}", f"$KV.{BUCKET}.*.*", after, 50):
+        after = page[-1].sequence
+        for stored in page:
+            cursor = stored.headers.get(CURSOR.decode().lower())
+            if cursor is not None:
+                found[stored.subject.removeprefix(f"$KV.{BUCKET}.")] = int(cursor)
+    return found

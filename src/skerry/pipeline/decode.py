@@ -176,10 +176,7 @@ def _float32_decoder(source: SourceSpec) -> Decode:
             raise Undecoded(WRONG_SHAPE, f"{len(payload)} bytes are not whole samples of {width} x float32")
         numbers = struct.unpack(f"<{len(payload) // 4}f", payload)
         samples = len(numbers) // width
-        rows = [
-            _finite((-1.0 - (samples - 1 - at) * step, *numbers[at * width : (at + 1) * width]))
-            for at in range(samples)
-        ]
+        rows = [_finite((-1.0 - (samples - 1 - at) * step, *numbers[at * width : (at + 1) * width])) for at in range(samples)]
         return rows, None
 
     return decode

@@ -36,7 +36,8 @@ class Event(msgspec.Struct, gc=False, omit_defaults=False):
 class DeadLetter(msgspec.Struct, array_like=True, gc=False):
     """One message (or the messages of one window) that no event can come of.
 
-    `sequence` is its place in the log, `arrival` its arrival there in microseconds (of a window: its end). For a window `payload` is a `WindowLetter` in msgpack and `messages` may be more than one.
+    `sequence` is its place in the log, `arrival` its arrival there in microseconds (of a window: its end). For a window
+    `payload` is a `WindowLetter` in msgpack and `messages` may be more than one.
     """
 
     sequence: int

@@ -115,7 +115,7 @@ def read_messages(spec: PipelineSpec, path: Path) -> Iterator[Message]:
 
 
 def _read_jsonl(spec: PipelineSpec, path: Path) -> Iterator[Message]:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -176,7 +176,7 @@ def _event_time(spec: PipelineSpec) -> Callable[[bytes], int]:
 
 
 def _read_csv(spec: PipelineSpec, path: Path) -> Iterator[Message]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         sample = file.read(4096)
         file.seek(0)
         delimiter = ";" if sample.split("\n", 1)[0].count(";") > sample.split("\n", 1)[0].count(",") else ","
@@ -188,7 +188,7 @@ def _read_csv(spec: PipelineSpec, path: Path) -> Iterator[Message]:
 
 def _read_parquet(spec: PipelineSpec, path: Path) -> Iterator[Message]:
     try:
-        import pyarrow.parquet as parquet
+        from pyarrow import parquet
     except ImportError as error:
         raise RejectedError("Parquet needs pyarrow", where=str(path), mend="pip install 'skerry[parquet]'") from error
     try:
@@ -207,9 +207,7 @@ def _check_columns(spec: PipelineSpec, names: Any, path: Path) -> None:
     wanted = ["device", *([spec.source.time] if spec.source.time else []), *spec.source.names]
     missing = [name for name in wanted if name not in names]
     if missing:
-        raise RejectedError(
-            f"has no column {', '.join(missing)}", where=str(path), mend=f"the pipeline reads {', '.join(wanted)}"
-        )
+        raise RejectedError(f"has no column {', '.join(missing)}", where=str(path), mend=f"the pipeline reads {', '.join(wanted)}")
 
 
 def _from_row(spec: PipelineSpec, row: dict[str, Any], where: str) -> Message:

@@ -16,7 +16,7 @@ from skerry.broker import Frame, LogReader, Position, WireClient, position
 from skerry.core import log
 from skerry.core.errors import SkerryError
 from skerry.core.ports import KeyValue
-from skerry.core.service import Backoff, cancel_and_wait
+from skerry.core.service import Backoff, Bell, cancel_and_wait
 from skerry.pipeline.event import EVENTS, EVENTS_PREFIX
 from skerry.pipeline.spec import PipelineSpec, SinkSpec
 from skerry.pipeline.topics import event_topic
@@ -101,7 +101,7 @@ class FileDelivery:
         self._written.clear()
         if fresh:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "ab") as file:
+            with self._path.open("ab") as file:
                 file.write(b"".join(fresh))
                 file.flush()
                 os.fsync(file.fileno())
@@ -110,7 +110,7 @@ class FileDelivery:
         """Ids of the last lines of the file; a line cut short by a crash is cut off."""
         if not self._path.exists():
             return set()
-        with open(self._path, "r+b") as file:
+        with self._path.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL))
             tail = file.read()
@@ -124,9 +124,9 @@ class FileDelivery:
 class Relay:
     """Reads the event log behind a stored cursor and hands it to one delivery, in order."""
 
-    def __init__(self, delivery: Delivery, cursors: KeyValue) -> None:
+    def __init__(self, delivery: Delivery, bell: Bell) -> None:
         self._delivery = delivery
-        self._cursors = cursors
+        self._bell = bell
         self._key = f"relay.{delivery.name}"
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._news = asyncio.Event()
@@ -136,20 +136,28 @@ class Relay:
         self.failure = ""
 
     @property
+    def name(self) -> str:
+        return self._delivery.name
+
+    @property
     def lag(self) -> int:
         """Events read and not yet delivered."""
         return len(self._waiting)
 
-    async def run(self, client: WireClient) -> None:
+    def status(self) -> dict[str, object]:
+        """name, delivered, waiting, failure."""
+        return {"name": self._delivery.name, "delivered": self.delivered, "waiting": self.lag, "failure": self.failure}
+
+    async def run(self, client: WireClient, cursors: KeyValue) -> None:
         """Deliver until the connection ends. Raises `UnavailableError` when the log does not answer."""
-        stored = await self._cursors.get(self._key)
+        stored = await cursors.get(self._key)
         self.cursor = self._taken = max(self.cursor, int(stored or b"0"))
         self._waiting.clear()
         reader = LogReader(
             client, [f"{EVENTS_PREFIX}>"], lambda: self._taken, self._take, EVENTS, lambda: len(self._waiting) > QUEUE
         )
         delivering = asyncio.create_task(self._deliver(reader))
-        storing = asyncio.create_task(self._store())
+        storing = asyncio.create_task(self._store(cursors))
         reading = asyncio.create_task(reader.run())
         try:
             await asyncio.wait([reading, delivering, storing], return_when=asyncio.FIRST_COMPLETED)
@@ -165,6 +173,7 @@ class Relay:
             self._waiting.append((sequence, frame[3]))
         self._taken = last.stream
         self._news.set()
+        self._bell.ring()
 
     async def _deliver(self, reader: LogReader) -> None:
         backoff = Backoff(0.2, 30.0)
@@ -188,13 +197,13 @@ class Relay:
                 self.delivered += len(batch)
             reader.go_on()
 
-    async def _store(self) -> None:
+    async def _store(self, cursors: KeyValue) -> None:
         stored = self.cursor
         while True:
             await asyncio.sleep(STORE_S)
             if self.cursor != stored:
                 stored = self.cursor
-                await self._cursors.set(self._key, str(stored).encode())
+                await cursors.set(self._key, str(stored).encode())
 
 
 def deliveries(pipelines: list[PipelineSpec], publish: Publish, base: Path) -> list[Delivery]:

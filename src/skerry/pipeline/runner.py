@@ -4,6 +4,7 @@ Two things are decided outside the log: windows of silent devices (`advance`) an
 decide them must store the state before it publishes the outputs (`held`).
 """
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -12,13 +13,14 @@ import msgspec
 from skerry.broker import Frame, Position, position
 from skerry.core.clock import to_rfc3339
 from skerry.core.ports import Scorer
-from skerry.pipeline.decode import FUTURE, OVERSIZED, UNKNOWN_KEY, Undecoded, decoder, payload_fields
+from skerry.pipeline.decode import FUTURE, OVERSIZED, UNKNOWN_KEY, Undecoded, decoder
 from skerry.pipeline.event import DeadLetter, Event, Output, WindowLetter, event_output, letters_output
+from skerry.pipeline.router import Router, Target
 from skerry.pipeline.rule import Alarm, Rule, digest
 from skerry.pipeline.spec import PipelineSpec
 from skerry.pipeline.stage import Scores, Stage, StageError, Timing
 from skerry.pipeline.state import PipelineState
-from skerry.pipeline.topics import KeyTemplate, topic_of
+from skerry.pipeline.topics import topic_of
 from skerry.window.state import Closed, KeyState, Row
 from skerry.window.windower import silent_watermark, windower
 
@@ -37,14 +39,6 @@ class Trace:
     def messages(self, pipeline: str, first: int, last: int) -> None: ...
     def windows(self, pipeline: str, first: str, last: str) -> None: ...
     def idle(self) -> None: ...
-
-
-class Target(msgspec.Struct, gc=False):
-    """Where frames of one subject go: the key and its state; a key of None is not ours."""
-
-    key: str | None
-    topic: str
-    state: KeyState | None = None
 
 
 class Runner:
@@ -77,7 +71,6 @@ class Runner:
         self._letters: list[DeadLetter] = []
         self._node = node
         self._now = now
-        self._partition = partition
         self._poison = frozenset(poison)
         self._known_letters = known_letters or set()
         self._trace = trace or Trace()
@@ -85,10 +78,9 @@ class Runner:
         self._stage = Stage(spec, scorer)
         self._rule = Rule(spec.rule) if spec.rule else None
         self._decode = decoder(spec.source, spec.dedup_field if spec.dedup == "id" else "")
-        self._template = KeyTemplate(spec.source.key, spec.source.topic)
+        self._router = Router(spec.source, state.keys, partition)
         self._windower = windower(spec.window)
         self._lateness = spec.window.lateness_us
-        self._targets: dict[bytes, Target] = {}
         self._closed: list[Closed] = []
         self._arrival = 0
         self._adopt()
@@ -128,7 +120,7 @@ class Runner:
             return
         if first.stream <= state.cursor:
             frames = [frame for frame in frames if position(frame[1]).stream > state.cursor]
-        name, targets, decode = self.spec.name, self._targets, self._decode
+        name, targets, route, decode = self.spec.name, self._router.targets, self._router.route, self._decode
         add, lateness = self._windower.add, self._lateness
         self._trace.messages(name, first.stream, last.stream)
         self._arrival = first.arrival
@@ -136,7 +128,7 @@ class Runner:
         longest = self.spec.source.max_payload_bytes
         plain = not (self._poison or self.spec.dedup != "off")
         for frame in frames:
-            target = targets.get(frame[0]) or self._target(frame[0])
+            target = targets.get(frame[0]) or route(frame[0])
             key, keyed = target.key, target.state
             if key is None:
                 continue
@@ -170,62 +162,26 @@ class Runner:
         self._flush_letters()
         self._trace.idle()
 
-    def _target(self, subject: bytes) -> Target:
-        """Work out and remember where a subject's frames go."""
-        topic = topic_of(subject)
-        key = self._template.from_topic(topic)
-        if key is None:
-            target = Target("", topic)
-        elif self._template.fields:
-            target = Target(key, topic)
-        elif not self._mine(key):
-            target = Target(None, topic)
-        else:
-            target = Target(key, topic, self._keyed(key))
-        if len(self._targets) >= 2 * self.spec.source.max_keys:
-            self._targets.clear()
-        self._targets[subject] = target
-        return target
-
-    def _mine(self, key: str) -> bool:
-        index, count = self._partition
-        return count == 1 or zlib.crc32(key.encode()) % count == index
-
-    def _keyed(self, key: str) -> KeyState | None:
-        found = self.state.keys.get(key)
-        if found is None and len(self.state.keys) < self.spec.source.max_keys:
-            found = self.state.keys[key] = KeyState()
-        return found
-
     def _uncommon(self, frame: Frame, target: Target, mono: float) -> None:
         """Frames that are too long, carry their key in the payload, or are a window tried again."""
         payload = frame[3]
         if frame[2].endswith(b"Skerry-Window: 1\r\n\r\n"):
             letter = _letter.decode(payload)
-            if not self._mine(letter.key):
+            if not self._router.mine(letter.key):
                 self.state.ledger.received -= 1
                 return
             self.state.ledger.received += letter.messages - 1
-            self._closed.append(
-                Closed(letter.key, letter.start, letter.end, letter.flat, letter.samples, letter.messages, False, letter.index)
-            )
+            again = Closed(letter.key, letter.start, letter.end, letter.flat, letter.samples, letter.messages, False, letter.index, True)
+            self._closed.append(again)
             return
         if len(payload) > self.spec.source.max_payload_bytes:
             raise Undecoded(OVERSIZED, f"{len(payload)} bytes, allowed are {self.spec.source.max_payload_bytes}")
-        key = target.key or ""
-        if self._template.fields:
-            found = payload_fields(payload, self.spec.source.format, self._template.fields)
-            if found is None:
-                raise Undecoded(UNKNOWN_KEY, f"the payload has no {', '.join(self._template.fields)}")
-            for field, text in zip(self._template.fields, found, strict=True):
-                key = key.replace("{." + field + "}", text)
-        if not key:
-            raise Undecoded(UNKNOWN_KEY, f"{target.topic} has no level for the key {self._template.template}")
-        if not self._mine(key):
+        key = self._router.key_of(target, payload)
+        if not self._router.mine(key):
             self.state.ledger.received -= 1
             self.state.ledger.received_bytes -= len(payload)
             return
-        keyed = self._keyed(key)
+        keyed = self._router.keyed(key)
         if keyed is None:
             raise Undecoded(UNKNOWN_KEY, f"over {self.spec.source.max_keys} keys")
         rows, identity = self._decode(payload)
@@ -345,18 +301,14 @@ class Runner:
                 self._bury_window(window, alone.reason, alone.detail)
 
     def _poisoned(self, window: Closed) -> bool:
-        if window_name(window) not in self._poison:
+        if window.retried or window_name(window) not in self._poison:
             return False
         self._bury_window(window, POISON, "it ended the worker three times")
         return True
 
     def _bury_window(self, window: Closed, reason: str, detail: str) -> None:
-        body = WindowLetter(
-            window.key, window.start, window.end, window.flat, window.samples, window.messages, window.index
-        )
-        letter = DeadLetter(
-            self.state.cursor, reason, detail[:300], "", window.key, window.end, _pack(body), window.messages, True
-        )
+        body = WindowLetter(window.key, window.start, window.end, window.flat, window.samples, window.messages, window.index)
+        letter = DeadLetter(self.state.cursor, reason, detail[:300], "", window.key, window.end, _pack(body), window.messages, True)
         self._letters.append(letter)
         self.state.ledger.bury(reason, window.messages)
 
@@ -366,7 +318,7 @@ class Runner:
         if self._now is not None and self._arrival:
             latency = max(0.0, (self._now() - self._arrival) / 1000)
         for window, score, label, row in zip(windows, scores.scores, scores.labels, scores.rows, strict=True):
-            if score != score:
+            if math.isnan(score):
                 self._bury_window(window, SCORE_NAN, "the score is not a number")
                 continue
             ledger.windows += 1
@@ -389,7 +341,7 @@ class Runner:
                 alarm = self.state.alarms[key] = Alarm()
             field = self._rule.spec.field
             value = score if field == "score" else features.get(field, float("nan"))
-            changed = self._rule.judge(alarm, value, window.start, window.end, name, key) if value == value else None
+            changed = self._rule.judge(alarm, value, window.start, window.end, name, key) if not math.isnan(value) else None
             if changed is None:
                 return None
             state, alarm_id, flaps = changed, alarm.alarm_id, alarm.flaps
@@ -418,5 +370,3 @@ class Runner:
 def window_name(window: Closed) -> str:
     """How a window is named in traces and poison lists."""
     return f"{window.key}@{window.start}"
-
-

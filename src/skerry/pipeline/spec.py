@@ -186,10 +186,6 @@ def _sink(sink: Any, where: str) -> Any:
     if isinstance(sink, str):
         sink = {"kind": sink}
     if isinstance(sink, dict) and sink.get("kind") in LATER_SINKS:
-        raise ConfigError(
-            f"the sink {sink['kind']!r} is not part of this version", where=where, allowed="event, mqtt, file"
-        )
+        raise ConfigError(f"the sink {sink['kind']!r} is not part of this version", where=where, allowed="event, mqtt, file")
     build(SinkSpec, sink, where)
     return sink
-
-

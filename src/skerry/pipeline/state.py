@@ -98,6 +98,7 @@ def books(state: PipelineState, waiting: int = 0) -> dict[str, object]:
         "duplicates": ledger.duplicates,
         "dead_letters": dict(sorted(ledger.dead.items())),
         "difference": ledger.received - accounted,
+        "windows": ledger.windows,
         "late_samples": ledger.late_samples,
         "given_up": ledger.given_up,
     }

@@ -79,9 +79,7 @@ class KeyTemplate:
         levels = topic.split("/")
         if any(int(level) > len(levels) or not levels[int(level) - 1] for level in self.levels):
             return None
-        return _KEY_PART.sub(
-            lambda match: str(match[0]) if match[1].startswith(".") else levels[int(match[1]) - 1], self.template
-        )
+        return _KEY_PART.sub(lambda match: str(match[0]) if match[1].startswith(".") else levels[int(match[1]) - 1], self.template)
 
 
 def key_token(key: str) -> str:

@@ -51,6 +51,7 @@ class Closed(msgspec.Struct, gc=False):
     messages: int
     disordered: bool = False
     index: int = 0
+    retried: bool = False
 
 
 LATE = "late"

@@ -1,7 +1,7 @@
 """Windowers: put a sample into its windows, and close what the watermark has passed.
 
-Every key has a watermark of its own, `newest - lateness`: a device whose clock lags or that sends its backlog after an outage makes
-no other device's samples late, and none of its own. A windower decides from (state, sample) alone, so that a replay of the log decides
+Every key has a watermark of its own, `newest - lateness`: a device whose clock lags or that sends its backlog after an outage
+makes no other device's samples late, and none of its own. A windower decides from (state, sample) alone, so that a replay of the log decides
 the same; only `advance`, for devices that fell silent, looks at the time, and who calls it must make its outcome durable first.
 """
 
@@ -55,8 +55,7 @@ class TimeWindower:
         pane.flat.extend(row)
         pane.samples += 1
         pane.messages += first
-        if time > state.newest:
-            state.newest = time
+        state.newest = max(state.newest, time)
         return None
 
     def _first_end(self, pane_start: int, closed: int) -> int:
@@ -202,9 +201,7 @@ class EachWindower:
             times = pane.flat[::width]
             state.due = NEVER
             state.index += 1
-            yield Closed(
-                key, int(min(times)), int(max(times)), pane.flat, pane.samples, pane.messages, index=state.index
-            )
+            yield Closed(key, int(min(times)), int(max(times)), pane.flat, pane.samples, pane.messages, index=state.index)
 
 
 def windower(spec: WindowSpec) -> Windower:

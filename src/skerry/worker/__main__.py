@@ -7,12 +7,12 @@ import sys
 from typing import BinaryIO
 
 import msgspec
-import uvloop
 
 from skerry.core import log
 from skerry.core.clock import SystemClock
 from skerry.core.errors import SkerryError
 from skerry.core.service import cancel_and_wait
+from skerry.runtime import run_loop
 from skerry.worker.engine import Engine
 from skerry.worker.protocol import Assignment, Command, Report
 
@@ -85,4 +85,4 @@ async def main(out: BinaryIO) -> int:
 
 if __name__ == "__main__":
     log.configure(os.environ.get("SKERRY_LOG", "info"))
-    sys.exit(uvloop.run(main(_take_stdout())))
+    sys.exit(run_loop(main(_take_stdout())))

@@ -1,9 +1,9 @@
-"""The worker's engine: one reader over the log feeds all pipelines of the worker; a connection lost is a reader lost, never a state."""
+"""The worker's engine: one reader over the log feeds all its pipelines; a connection lost is a reader lost, never a state."""
 
 import asyncio
 import os
 import sys
-
+import traceback
 from pathlib import Path
 
 from skerry.broker import Frame, LogReader, Position, WireClient, position, to_subject
@@ -21,6 +21,7 @@ from skerry.worker.trace import FileTrace
 CHECKPOINT_S = 1.0
 TICK_S = 0.25
 IDLE_CURSOR_S = 5.0
+EXIT_BROKEN = 70
 QOS0_QUEUE = b"skerry-qos0"
 QOS0_MARKS = (b"NATS/1.0\r\nNmqtt-Pub:0\r\n", b"NATS/1.0\r\nNmqtt-Pub: 0\r\n")
 _log = log.get("worker")
@@ -164,6 +165,15 @@ class Engine:
             self._reader.go_on()
 
     def _on_batch(self, frames: list[Frame], first: Position, last: Position) -> None:
+        try:
+            self._take(frames, first, last)
+        except BaseException:  # noqa: BLE001 - see below
+            # no state is left that could be trusted, and a callback has no caller to tell: the agent starts a new worker
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(EXIT_BROKEN)
+
+    def _take(self, frames: list[Frame], first: Position, last: Position) -> None:
         if first.stream <= self._assignment.careful_until:
             for frame in frames:
                 where = position(frame[1])
@@ -251,11 +261,9 @@ def _widest(subjects: set[str]) -> set[str]:
 
 
 def _covers(wide: list[str], narrow: list[str]) -> bool:
-    for at, token in enumerate(wide):
-        if token == ">":
+    for at, level in enumerate(wide):
+        if level == ">":
             return len(narrow) > at
-        if at >= len(narrow) or narrow[at] == ">" or token not in ("*", narrow[at]):
+        if at >= len(narrow) or narrow[at] == ">" or level not in ("*", narrow[at]):
             return False
     return len(wide) == len(narrow)
-
-

@@ -1,7 +1,7 @@
 """One pipeline partition in a worker: its runner, its outbox, and its checkpoints in the right order.
 
-Order, which is the whole point: outputs are acknowledged before the checkpoint that covers them is written; what was decided by time and
-not by the log (`hold`) is in the checkpoint before it is published.
+Order, which is the whole point: outputs are acknowledged before the checkpoint that covers them is written; what was decided by
+time and not by the log (`hold`) is in the checkpoint before it is published.
 """
 
 import asyncio
@@ -140,7 +140,7 @@ class Slot:
             data, cursor, number = encode_state(state), state.cursor, self.outbox.number
             state.outbox = []
             await self.outbox.acknowledged(number)
-            await self._store.save(client, data)
+            await self._store.save(client, data, cursor)
             self.durable = self._stored_cursor = cursor
             if holding:
                 self._hold = False

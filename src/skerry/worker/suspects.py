@@ -1,4 +1,4 @@
-"""Who ended a worker: messages and windows that were being worked on when one died, counted over restarts. Pure but for its file."""
+"""Who ended a worker: messages and windows that were worked on when one died, counted over restarts. Pure but for its file."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ LIMIT = 3
 class Suspects(msgspec.Struct):
     """Counts of deaths by suspect, and what is poison by now.
 
-    A death during a range of messages makes the range suspect: the worker's next life takes them one by one (`careful_until`), so that the
-    next death names one. The third death of one makes it poison; the first, within a range, counts for it.
+    A death during a range of messages makes the range suspect: the worker's next life takes them one by one (`careful_until`), so
+    that the next death names one. The third death of one makes it poison; the first, within a range, counts for it.
 
     Attributes:
         deaths: by pipeline and then by message sequence or window name.

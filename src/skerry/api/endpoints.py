@@ -1,0 +1,98 @@
+"""The table of what the API answers: one row an endpoint, which routes and OpenAPI are both made from."""
+
+from typing import Any
+
+import msgspec
+
+from skerry.http import Handler, Route
+
+API = "/api/v1"
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A query parameter."""
+
+    name: str
+    description: str
+    kind: str = "string"
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One method of one path.
+
+    Attributes:
+        answer: content type of a good answer.
+        body: JSON Schema of the request's body.
+    """
+
+    method: str
+    pattern: str
+    handler: Handler
+    summary: str
+    query: tuple[Parameter, ...] = ()
+    answer: str = "application/json"
+    status: int = 200
+    body: dict[str, Any] = {}
+
+    @property
+    def route(self) -> Route:
+        """What the server needs of it."""
+        return Route(self.method, self.pattern, self.handler)
+
+
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "where": {"type": "string"},
+        "mend": {"type": "string"},
+    },
+}
+
+
+def openapi(endpoints: list[Endpoint], version: str) -> dict[str, Any]:
+    """An OpenAPI 3.1 document of the endpoints."""
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.pattern, {})[endpoint.method.lower()] = _operation(endpoint)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "skerry", "version": version, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "paths": paths,
+        "components": {"schemas": {"Problem": _PROBLEM}},
+    }
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    named = [part[1:-1] for part in endpoint.pattern.split("/") if part.startswith("{")]
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named
+    ]
+    parameters += [
+        {"name": each.name, "in": "query", "description": each.description, "schema": {"type": each.kind}}
+        for each in endpoint.query
+    ]
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(endpoint),
+        "summary": endpoint.summary,
+        "parameters": parameters,
+        "responses": {
+            str(endpoint.status): {"description": "done", "content": {endpoint.answer: {}}},
+            "default": {
+                "description": "it did not work",
+                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            },
+        },
+    }
+    if endpoint.body:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": endpoint.body}}}
+    return operation
+
+
+def _operation_id(endpoint: Endpoint) -> str:
+    words = endpoint.pattern.removeprefix(API).replace("{", "").replace("}", "").replace(".", "/").split("/")
+    return "_".join([endpoint.method.lower(), *[word for word in words if word]])

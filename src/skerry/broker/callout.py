@@ -1,0 +1,127 @@
+"""The log-in call-out: nats-server asks about every client that is none of the node's own, and gets a signed answer."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from skerry.broker.claims import (
+    Claims,
+    ConnectRequest,
+    Decision,
+    Grant,
+    Refusal,
+    read_request,
+    response_claims,
+    user_claims,
+)
+from skerry.broker.wire import Frame, WireClient
+from skerry.core import log
+from skerry.core.clock import Clock
+from skerry.core.errors import SkerryError
+from skerry.core.service import cancel_and_wait
+
+SUBJECT = b"$SYS.REQ.USER.AUTH"
+GROUP = b"skerry"
+Decide = Callable[[ConnectRequest], Awaitable[Decision]]
+_log = log.get("broker")
+
+
+class Signer(Protocol):
+    """The issuer's key: the server was told its public half (`auth_callout.issuer`)."""
+
+    @property
+    def public(self) -> str: ...
+
+    def sign(self, claims: Claims) -> str: ...
+
+    def verify_server(self, token: bytes) -> Claims:
+        """The claims of a token that a server signed. Raises `RejectedError`."""
+        ...
+
+
+class Callout:
+    """Answers the server's questions on the node's own connection, until it ends.
+
+    Whatever goes wrong with one question, the answer is a refusal and the next one is served. More than `at_most` questions at once
+    are answered with an empty message, which the server takes as a refusal; a decision that takes longer than `patience` (seconds;
+    below the server's `authorization.timeout`) is a refusal too. `refused` counts those by reason.
+    """
+
+    def __init__(
+        self,
+        client: WireClient,
+        signer: Signer,
+        decide: Decide,
+        clock: Clock,
+        *,
+        account: str = "AGENT",
+        at_most: int = 512,
+        patience: float = 1.8,
+    ) -> None:
+        self.ready = asyncio.Event()
+        self.refused: Counter[str] = Counter()
+        self._client = client
+        self._signer = signer
+        self._decide = decide
+        self._clock = clock
+        self._account = account
+        self._at_most = at_most
+        self._patience = patience
+        self._asked: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until cancelled or until the connection ends. Raises `UnavailableError` when the server does not answer at all."""
+        subscription = self._client.subscribe(SUBJECT, self._take, GROUP)
+        try:
+            await self._client.flush()
+            self.ready.set()
+            await asyncio.shield(self._client.closed)
+        finally:
+            self.ready.clear()
+            self._client.unsubscribe(subscription)
+            await cancel_and_wait(*self._asked)
+
+    def _take(self, frames: list[Frame]) -> None:
+        for _, reply, _, token in frames:
+            if not reply:
+                continue
+            if len(self._asked) >= self._at_most:
+                self.refused["overload"] += 1
+                self._client.publish(reply, b"")
+                continue
+            task = asyncio.create_task(self._answer(reply, token))
+            self._asked.add(task)
+            task.add_done_callback(self._asked.discard)
+
+    async def _answer(self, reply: bytes, token: bytes) -> None:
+        answer = b""
+        try:
+            request = read_request(self._signer.verify_server(token), self._signer.public)
+            answer = self._signed(request, await self._decision(request)).encode()
+        except Exception as error:  # noqa: BLE001 - one odd question must not end the log-in of all others
+            self.refused["unreadable"] += 1
+            _log.warning(f"a log-in question was refused: {error}", kind=type(error).__name__)
+        self._client.publish(reply, answer)
+
+    async def _decision(self, request: ConnectRequest) -> Decision:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._decide(request)
+        except TimeoutError:
+            reason = "timeout"
+        except SkerryError as error:
+            reason = "unavailable"
+            _log.warning(f"{request!r} was refused: {error}")
+        except Exception as error:  # noqa: BLE001 - as above: it must not end the log-in of all others
+            reason = "error"
+            _log.error(f"{request!r} was refused: {error}", kind=type(error).__name__)
+        self.refused[reason] += 1
+        return Refusal(reason)
+
+    def _signed(self, request: ConnectRequest, decision: Decision) -> str:
+        now = self._clock.now()
+        if isinstance(decision, Grant):
+            user = self._signer.sign(user_claims(request, decision, self._account, now))
+            return self._signer.sign(response_claims(request, now, user=user))
+        return self._signer.sign(response_claims(request, now, error=f"refused: {decision.reason}"))

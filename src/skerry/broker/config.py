@@ -1,0 +1,167 @@
+"""`[broker]`, and nats-server's configuration file rendered from a plan. Pure."""
+
+import json
+from typing import Literal
+
+import msgspec
+
+from skerry.core.errors import ConfigError
+from skerry.core.units import parse_duration, parse_size
+
+CONTROL_PAYLOAD = 8 * 1024 * 1024
+_LATER = "is not part of this version"
+
+
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long and how much may be held that is not processed yet or still owed to a session."""
+
+    age: str = "24h"
+    size: str = "2GiB"
+
+    def __post_init__(self) -> None:
+        if parse_duration(self.age) <= 0:
+            raise ConfigError("must be more than 0", where="age")
+        if parse_size(self.size) < 16 * 1024 * 1024:
+            raise ConfigError("must be 16MiB or more", where="size")
+
+
+class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[broker]`.
+
+    Attributes:
+        mqtt: `host:port` for devices; port 0 asks the kernel, and keeps what it gave.
+        sync: how often the log is synced to the disk: a duration, or `always`: before every PUBACK.
+        retention: bounds of what is not yet processed.
+        max_payload: a device that sends more is disconnected.
+        anonymous: clients without a user name may use devices/#, commands/# and events/#.
+    """
+
+    mqtt: str = "127.0.0.1:1883"
+    mqtts: str = ""
+    websocket: str = ""
+    tls: dict[str, str] = {}
+    sync: str = "1s"
+    retention: Retention = Retention()
+    max_payload: str = "1MiB"
+    max_connections: int = 10_000
+    anonymous: bool = False
+
+    def __post_init__(self) -> None:
+        parse_address(self.mqtt, "mqtt")
+        for where in ("mqtts", "websocket", "tls"):
+            if getattr(self, where):
+                raise ConfigError(f"{where} {_LATER}", where=where, mend="leave it out and use mqtt")
+        if self.sync != "always" and parse_duration(self.sync) <= 0:
+            raise ConfigError("must be more than 0", where="sync", allowed='a duration, or "always"')
+        if not 1024 <= parse_size(self.max_payload) <= CONTROL_PAYLOAD:
+            raise ConfigError(f"{self.max_payload} is out of range", where="max_payload", allowed="1KiB to 8MiB")
+        if not 10 <= self.max_connections <= 1_000_000:
+            raise ConfigError(f"{self.max_connections} is out of range", where="max_connections", allowed="10 to 1000000")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return parse_address(self.mqtt, "mqtt")
+
+    @property
+    def max_payload_bytes(self) -> int:
+        return parse_size(self.max_payload)
+
+
+def parse_address(text: str, where: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[v6]:port`. Raises `ConfigError`."""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    bad = ConfigError(f"{text!r} is not an address", where=where, allowed="host:port, such as 0.0.0.0:1883 or [::1]:1883")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise bad
+    if (":" in host and not bracketed) or any(mark in host.strip("[]") for mark in "/ []\"'"):
+        raise bad
+    return host.strip("[]"), int(port)
+
+
+class ServerPlan(msgspec.Struct, frozen=True):
+    """All that nats-server's configuration says. Host and ports of `client` and `monitor` are on loopback."""
+
+    name: str
+    client_port: int
+    monitor_port: int
+    mqtt_host: str
+    mqtt_port: int
+    store_dir: str
+    max_store: int
+    sync: str
+    max_connections: int
+    log_file: str
+    pid_file: str
+    issuer: str
+    agent_password: str
+    relay_password: str
+    sys_password: str
+
+
+AGENT, RELAY, SYSTEM = "agent", "relay", "sys"
+
+
+def _user(name: str, password: str, kind: Literal["STANDARD", "MQTT"]) -> str:
+    return f'{{user: {_quote(name)}, password: {_quote(password)}, allowed_connection_types: ["{kind}"]}}'
+
+
+def render(plan: ServerPlan) -> str:
+    """The file's text. The node's own users are limited to their kind of connection, so that they are no way round the call-out."""
+    sync = "always" if plan.sync == "always" else f"{max(1, parse_duration(plan.sync) // 1000)}ms"
+    return f"""\
+server_name: {_quote(plan.name)}
+listen: "127.0.0.1:{plan.client_port}"
+http: "127.0.0.1:{plan.monitor_port}"
+pid_file: {_quote(plan.pid_file)}
+log_file: {_quote(plan.log_file)}
+logfile_size_limit: 8MB
+logfile_max_num: 3
+max_payload: {CONTROL_PAYLOAD}
+max_pending: 64MB
+max_connections: {plan.max_connections + 100}
+ping_interval: "2s"
+ping_max: 2
+write_deadline: "5s"
+
+jetstream {{
+  store_dir: {_quote(plan.store_dir)}
+  max_memory_store: 64MB
+  max_file_store: {plan.max_store}
+  sync_interval: {sync}
+}}
+
+mqtt {{
+  host: {_quote(plan.mqtt_host)}
+  port: {plan.mqtt_port}
+  ack_wait: "2s"
+  max_ack_pending: 1024
+  js_api_timeout: "2s"
+}}
+
+accounts {{
+  AGENT {{
+    jetstream: enabled
+    users: [
+      {_user(AGENT, plan.agent_password, "STANDARD")}
+      {_user(RELAY, plan.relay_password, "MQTT")}
+    ]
+  }}
+  SYS {{ users: [{_user(SYSTEM, plan.sys_password, "STANDARD")}] }}
+}}
+system_account: SYS
+
+authorization {{
+  timeout: 2
+  auth_callout {{
+    issuer: {plan.issuer}
+    account: AGENT
+    auth_users: [{AGENT}, {RELAY}, {SYSTEM}]
+  }}
+}}
+"""
+
+
+def _quote(text: str) -> str:
+    """A string as nats-server's configuration takes it: JSON's escapes, but that it takes other characters as they are."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,208 @@
+"""`skerry pipeline`: what runs, and testing it offline."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from skerry.cli.session import Paper, Session, clean, number, session
+from skerry.cli.status import books_sentence, draw_pipelines
+from skerry.core.errors import ConfigError, RejectedError
+
+if TYPE_CHECKING:
+    from skerry.config import NodeConfig
+    from skerry.inference import Models
+    from skerry.pipeline import PipelineSpec
+
+app = typer.Typer(help="Pipelines.", no_args_is_help=True)
+_PIPELINES = "/api/v1/pipelines"
+_SHOWN = 50
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The pipeline.")]
+
+
+@app.command("list")
+def list_pipelines(context: typer.Context) -> None:
+    """List all pipelines of the node and how they do."""
+    here = session(context)
+    answer = here.client().get(_PIPELINES)
+    here.show(answer, lambda paper: draw_pipelines(paper, answer["pipelines"]))
+
+
+@app.command()
+def show(context: typer.Context, name: _Name) -> None:
+    """Show one pipeline: how it does, its books, its configuration."""
+    here = session(context)
+    answer = here.client().get(_path(name))
+
+    def draw(paper: Paper) -> None:
+        draw_pipelines(paper, [answer])
+        if answer.get("ledger"):
+            paper.line(books_sentence(answer["ledger"]))
+        paper.line()
+        for key, value in (answer.get("config") or {}).items():
+            paper.line(f"{clean(key)} = {clean(value)}")
+
+    here.show(answer, draw)
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="All where none is named.")] = None,
+) -> None:
+    """Check pipelines without a node: the configuration, and that each model loads and fits."""
+    here = session(context)
+    config = here.config()
+    from skerry.inference import Models  # late: it brings numpy
+
+    models = Models(config.models, config.base)
+    chosen = [config.pipeline(name)] if name else config.pipelines
+    rows = [_checked(config, models, spec) for spec in chosen]
+
+    def draw(paper: Paper) -> None:
+        for row in rows:
+            paper.line(f"{row['name']}: {row['error'] or row['walk']}")
+        if not rows:
+            paper.line("no pipelines")
+
+    here.show({"pipelines": rows}, draw)
+    broken = [row for row in rows if row["error"]]
+    if broken:
+        raise RejectedError(broken[0]["error"], where=f"pipeline {broken[0]['name']}")
+
+
+def _checked(config: "NodeConfig", models: "Models", spec: "PipelineSpec") -> dict[str, Any]:
+    columns = spec.columns
+    walk = [spec.source.topic, spec.window.kind if spec.window.kind != "none" else "every message"]
+    if isinstance(spec.features, str):
+        walk.append(spec.features)
+    elif spec.features and columns:
+        walk.append(f"{len(columns)} features")
+    error = ""
+    if spec.model:
+        found = models.find(spec.model)
+        walk.append(f"{found.name}@{found.version}")
+        try:
+            loaded = models.load(spec.model)
+            if columns:
+                loaded.check_columns(len(columns))
+        except (RejectedError, ConfigError) as problem:
+            error = str(problem)
+    walk.append(f"rule on {spec.rule.field}" if spec.rule else "an event a window")
+    walk.append(", ".join(sink.kind for sink in spec.sinks) or "no sink")
+    return {"name": spec.name, "ok": not error, "walk": " → ".join(walk), "error": error}
+
+
+@app.command("test")
+def run_offline(
+    context: typer.Context,
+    name: _Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Recorded messages: .jsonl, .csv or .parquet.")],
+    expect: Annotated[Path | None, typer.Option(help="Compare the events with this file: exit 1 when they differ.")] = None,
+) -> None:
+    """Run a pipeline over recorded messages, without a node, and print its events."""
+    here = session(context)
+    config = here.config()
+    from skerry.cli.expect import differences, plain, read_expected  # late: --help goes without
+    from skerry.node import offline_test  # late: most of the start-up time is its imports
+
+    wanted = read_expected(expect) if expect is not None else None
+    answer = offline_test(config, name, file)
+    here.show(answer, lambda paper: _draw_test(paper, answer))
+    if wanted is None:
+        return
+    found = differences(wanted, plain(answer["events"]))
+    for line in found:
+        print(clean(line), file=sys.stderr)
+    if found:
+        raise RejectedError(
+            "the events are not as expected", where=str(expect), mend="mend the pipeline, or write the file anew with --json"
+        )
+    here.note(f"as expected: {len(wanted)} events")
+
+
+def _draw_test(paper: Paper, answer: dict[str, Any]) -> None:
+    events, letters = answer["events"], answer["dead_letters"]
+    if events:
+        columns = ("start", "key", "state", "score", "label", "count")
+        rows = [[event.get(name) if name != "score" else number(event.get(name), 4) for name in columns] for event in events]
+        paper.table(columns, rows[:_SHOWN], right=("score", "count"))
+    if len(events) > _SHOWN:
+        paper.line(f"and {len(events) - _SHOWN} more: --json shows all")
+    for letter in letters[:10]:
+        paper.line(f"dead letter: {clean(letter.get('reason'))}: {clean(letter.get('detail'))} ({clean(letter.get('topic'))})")
+    paper.line(
+        f"{number(answer['messages'])} messages, {number(answer['windows'])} windows, {number(len(events))} events, "
+        f"{number(answer['late'])} late, {number(len(letters))} dead letters"
+    )
+
+
+@app.command()
+def pause(context: typer.Context, name: _Name) -> None:
+    """Take no more messages; they wait in the log."""
+    _turn(session(context), name, "pause", "paused")
+
+
+@app.command()
+def resume(context: typer.Context, name: _Name) -> None:
+    """Go on where it paused."""
+    _turn(session(context), name, "resume", "resumed")
+
+
+def _turn(here: Session, name: str, verb: str, done: str) -> None:
+    answer = here.client().post(f"{_path(name)}/{verb}")
+    here.show(answer, lambda paper: paper.line(f"{done} {clean(name)}"))
+
+
+@app.command()
+def deadletters(
+    context: typer.Context,
+    name: _Name,
+    retry: Annotated[bool, typer.Option("--retry", help="Process them all again.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Forget them all.")] = False,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1_000_000, help="Show at most so many, oldest first.")] = 100,
+) -> None:
+    """Show the messages that no event could come of, and why."""
+    here = session(context)
+    path = f"{_path(name)}/deadletters"
+    if retry and drop:
+        raise ConfigError("--retry and --drop exclude each other", where="pipeline deadletters")
+    if retry or drop:
+        answer = here.client(timeout=300.0).post(f"{path}/{'retry' if retry else 'drop'}")
+        count = answer.get("retried" if retry else "dropped")
+        here.show(answer, lambda paper: paper.line(f"{number(count)} {'put back to be processed again' if retry else 'dropped'}"))
+        return
+    rows, following = _pages(here, path, limit)
+    answer = {"dead_letters": rows, "next": following}
+
+    def draw(paper: Paper) -> None:
+        columns = ("at", "reason", "topic", "detail", "payload")
+        if rows:
+            paper.table(columns, [[*[row.get(each) for each in columns[:4]], _payload(row)] for row in rows])
+        paper.line(f"{number(len(rows))} dead letters" + (", and more: -n shows them" if following else ""))
+
+    here.show(answer, draw)
+
+
+def _pages(here: Session, path: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    client = here.client()
+    rows: list[dict[str, Any]] = []
+    after: str | None = None
+    while len(rows) < limit:
+        page = client.get(path, {"limit": min(1000, limit - len(rows)), "after": after})
+        rows += page["dead_letters"]
+        after = page["next"]
+        if after is None:
+            break
+    return rows, after
+
+
+def _payload(row: dict[str, Any]) -> str:
+    text = clean(row.get("payload") or row.get("payload_base64") or "")
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _path(name: str) -> str:
+    return f"{_PIPELINES}/{quote(name, safe='')}"

@@ -1,0 +1,126 @@
+"""What one command works with: the global options, the configuration, the node's client, and the paper to print on."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from skerry.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from skerry.config import NodeConfig
+    from skerry.http import Client
+
+LOG_FILE = Path("logs") / "skerry.log"
+_WIDE = 100_000
+
+
+@dataclass(frozen=True)
+class Session:
+    """The global options of one call, and what follows from them."""
+
+    config_file: Path | None = None
+    json: bool = False
+    url: str = ""
+    quiet: bool = False
+    verbose: bool = False
+
+    @property
+    def file(self) -> Path | None:
+        """The configuration file, or None where there is none."""
+        from skerry import config  # late: most of the start-up time is its imports
+
+        return config.find(self.config_file)
+
+    def config(self) -> "NodeConfig":
+        """The checked configuration. Raises `ConfigError`, also when there is no file (and no variable in its place)."""
+        from skerry import config  # late: most of the start-up time is its imports
+
+        file = self.file
+        if file is None and not any(name.startswith("SKERRY_") and "__" in name for name in os.environ):
+            raise ConfigError(
+                "there is no configuration: neither $SKERRY_CONFIG nor ./skerry.toml nor /etc/skerry/skerry.toml",
+                mend="make one with `skerry init`, or name it with --config",
+            )
+        return config.load(file)
+
+    def client(self, timeout: float = 10.0) -> "Client":
+        """A client of the node: at `--url`, else through the Unix socket in the data directory."""
+        from skerry.http import Client  # late: commands that ask no node go without
+
+        if self.url:
+            return Client(self.url, timeout)
+        from skerry import config  # late: most of the start-up time is its imports
+
+        return Client(config.socket_path(config.load(self.file)), timeout)
+
+    def show(self, answer: object, draw: "Callable[[Paper], None]") -> None:
+        """Print the answer: as JSON, or drawn for people unless they want quiet."""
+        if self.json:
+            print_json(answer)
+        elif not self.quiet:
+            draw(Paper())
+
+    def note(self, text: str) -> None:
+        """A word beside the answer, on stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+
+def session(context: typer.Context) -> Session:
+    """The session of a command's context."""
+    found = context.find_object(Session)
+    assert found is not None
+    return found
+
+
+def print_json(answer: object) -> None:
+    """One JSON object: indented on a terminal, one line elsewhere."""
+    import msgspec  # late: --help goes without
+
+    text = msgspec.json.encode(answer)
+    print((msgspec.json.format(text, indent=2) if sys.stdout.isatty() else text).decode(), flush=True)
+
+
+def clean(value: Any) -> str:
+    """A value as text that cannot drive a terminal: what is not printable is written as an escape. None is a dash."""
+    if value is None:
+        return "-"
+    text = str(value)
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def number(value: Any, digits: int = 0, unit: str = "") -> str:
+    """`1,234.5 ms`; a dash where there is none."""
+    if not isinstance(value, int | float):
+        return "-"
+    return f"{value:,.{digits}f}{' ' + unit if unit else ''}"
+
+
+class Paper:
+    """Lines and tables on stdout: 80 columns and colour on a terminal, natural width and plain elsewhere."""
+
+    def line(self, text: str = "") -> None:
+        """One line of text, as it is."""
+        print(text)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:
+        """A table; the columns named in `right` hold numbers."""
+        from rich.console import Console  # late: it takes a tenth of a second
+        from rich.table import Table
+        from rich.text import Text
+
+        console = Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False, emoji=False)
+        table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 2, 0, 0))
+        for name in columns:
+            table.add_column(name.upper(), justify="right" if name in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*[Text(clean(cell)) for cell in row])
+        with console.capture() as captured:
+            console.print(table)
+        for line in captured.get().splitlines():
+            print(line.rstrip())

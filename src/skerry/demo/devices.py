@@ -1,0 +1,98 @@
+"""The demo's devices: what they say and when, published over MQTT with real credentials."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Protocol
+
+from skerry.core.clock import SECOND, Clock
+from skerry.core.errors import SkerryError
+from skerry.demo.computer import COMPUTER, message, readings_topic, sensors_topic
+from skerry.demo.faults import Episode, FaultSchedule, RecordedTruth, Truth
+from skerry.demo.pump import PumpStation, Reading
+from skerry.demo.recordings import Run, labelled_episodes, replay
+from skerry.mqtt import MqttClient
+from skerry.runtime import ComputerReadings
+
+PERIOD_US = SECOND // 10
+
+
+class Fleet(Protocol):
+    """A group of devices: who they are, what is true about them, and their readings in order of time."""
+
+    devices: tuple[str, ...]
+    truth: Truth
+
+    def readings(self, start_us: int) -> Iterator[Reading]:
+        """Readings from `start_us` on; `ts_us` is when each is due."""
+        ...
+
+
+class PumpFleet:
+    """The simulated pump station, 10 readings a second and pump."""
+
+    def __init__(self, seed: int, start_us: int) -> None:
+        station = PumpStation(seed)
+        self.devices = station.devices
+        self._schedule = FaultSchedule(seed, start_us, self.devices)
+        self._station = PumpStation(seed, schedule=self._schedule)
+        self.truth: Truth = self._schedule
+
+    def readings(self, start_us: int) -> Iterator[Reading]:
+        due = start_us
+        while True:
+            yield from self._station.step(due)
+            due += PERIOD_US
+
+
+class RecordedFleet:
+    """Recordings of a directory, all runs one after the other, each as a device of its own, `speed` times as fast."""
+
+    def __init__(self, runs: list[Run], start_us: int, speed: float) -> None:
+        self.devices = tuple(run.device for run in runs)
+        self._readings: list[Reading] = []
+        episodes: list[Episode] = []
+        begin = start_us
+        for run in runs:
+            played = list(replay(run, begin, speed))
+            self._readings += played
+            episodes += labelled_episodes(played)
+            begin = played[-1].ts_us + SECOND
+        self.truth: Truth = RecordedTruth(episodes)
+
+    def readings(self, start_us: int) -> Iterator[Reading]:
+        shift = start_us - self._readings[0].ts_us
+        for reading in self._readings:
+            yield Reading(reading.device, reading.ts_us + max(0, shift), reading.values, reading.fault)
+
+
+async def publish_fleet(fleet: Fleet, clients: dict[str, MqttClient], clock: Clock) -> None:
+    """Publish a fleet's readings, each when it is due, at QoS 1; a device that is cut off holds up no other."""
+    pending: set[asyncio.Task[None]] = set()
+    for reading in fleet.readings(clock.now()):
+        await asyncio.sleep(max(0.0, (reading.ts_us - clock.now()) / SECOND))
+        body = json.dumps(message(reading.ts_us, reading.values)).encode()
+        task = asyncio.create_task(_publish(clients[reading.device], sensors_topic(reading.device), body))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
+    if pending:
+        await asyncio.wait(pending)
+
+
+async def publish_computer(client: MqttClient, clock: Clock, latest: dict[str, float]) -> None:
+    """Publish this computer's readings ten times a second; `latest` is kept up to date for the screen."""
+    readings = ComputerReadings(clock.monotonic)
+    due = clock.now()
+    while True:
+        due = max(due + PERIOD_US, clock.now() - SECOND)
+        await asyncio.sleep(max(0.0, (due - clock.now()) / SECOND))
+        values = readings.read()
+        latest.update(values)
+        await _publish(client, readings_topic(COMPUTER), json.dumps(message(clock.now(), values)).encode())
+
+
+async def _publish(client: MqttClient, topic: str, body: bytes) -> None:
+    try:
+        await client.publish(topic, body, qos=1)
+    except SkerryError:
+        return

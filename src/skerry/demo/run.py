@@ -1,0 +1,279 @@
+"""The demo: a real node, devices that log in over MQTT, and a screen's worth of state twice a second.
+
+The screen sees what a user's own software would: events come in as an MQTT client that logged in with a password of its own.
+"""
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from skerry.config import NodeConfig, load
+from skerry.core.clock import SECOND, Clock, SystemClock, from_rfc3339
+from skerry.core.service import cancel_and_wait
+from skerry.demo.computer import COMPUTER
+from skerry.demo.config import DEVIATION, PUMP_WINDOWS, demo_config
+from skerry.demo.devices import Fleet, PumpFleet, RecordedFleet, publish_computer, publish_fleet
+from skerry.demo.load import Load
+from skerry.demo.recordings import read_runs
+from skerry.demo.score import ScoredWindow, Scorer, Scores
+from skerry.mqtt import MqttClient, MqttConfig
+from skerry.node import Node
+
+SCREEN = "demo-screen"
+LOAD_S = 8.0
+FRAME_S = 0.5
+
+
+class DemoOptions(msgspec.Struct, frozen=True):
+    """What `skerry demo` was asked for. `seconds` 0: until it is ended."""
+
+    seconds: float = 0.0
+    data: str = ""
+    speed: float = 10.0
+    seed: int = 7
+    keep: str = ""
+
+
+class DemoState(msgspec.Struct):
+    """One moment of the demo, for a screen to draw."""
+
+    seconds: float
+    sentence: str
+    alarms: list[dict[str, Any]]
+    devices: list[dict[str, Any]]
+    computer: dict[str, float]
+    loaded: bool
+    scores: Scores
+    books: dict[str, Any]
+    messages_per_s: float
+    latency_ms: dict[str, float | None]
+    bytes_in: int
+    bytes_up: int
+    addresses: dict[str, str]
+    paste: str
+    finished: bool = False
+
+
+class Demo:
+    """One run of the demo; `states` runs it."""
+
+    def __init__(self, options: DemoOptions, clock: Clock | None = None) -> None:
+        self.options = options
+        self.load = Load()
+        self._clock = clock or SystemClock()
+        self._began = self._clock.monotonic()
+        self._dir = Path(options.keep) if options.keep else Path(tempfile.mkdtemp(prefix="skerry-demo-"))
+        self._computer: dict[str, float] = {}
+        self._alarms: dict[tuple[str, str], dict[str, Any]] = {}
+        self._last: dict[str, dict[str, Any]] = {}
+        self._news: deque[str] = deque(maxlen=50)
+        self._first_event: float | None = None
+        self._events = 0
+        self._bytes_up = 0
+        self._rates: deque[tuple[float, int]] = deque(maxlen=10)
+
+    def _config(self) -> NodeConfig:
+        path = self._dir / "skerry.toml"
+        self._dir.mkdir(parents=True, exist_ok=True)
+        text = demo_config(str(self._dir / "data"), "127.0.0.1:0", "127.0.0.1:0", recorded=bool(self.options.data))
+        path.write_text(text, encoding="utf-8")
+        return load(path)
+
+    async def states(self) -> AsyncIterator[DemoState]:
+        """Run the demo and yield its state twice a second; the last one has `finished`."""
+        node = Node(self._config(), self._clock)
+        running = asyncio.create_task(node.run())
+        try:
+            await self._first_of(running, node.ready.wait())
+            fleet = self._fleet()
+            scorer = Scorer(fleet.truth, threshold=DEVIATION if self.options.data else 0.6)
+            clients, screen, password = await self._log_in(node, fleet)
+            tasks = [asyncio.create_task(publish_fleet(fleet, clients, self._clock))]
+            tasks.append(asyncio.create_task(self._watch(screen, scorer)))
+            if not self.options.data:
+                tasks.append(asyncio.create_task(publish_computer(clients[COMPUTER], self._clock, self._computer)))
+            try:
+                async for state in self._frames(node, running, tasks[0], fleet, scorer, password):
+                    yield state
+            finally:
+                self.load.stop()
+                await cancel_and_wait(*tasks)
+                await asyncio.gather(*[client.close() for client in [*clients.values(), screen]])
+        finally:
+            await cancel_and_wait(running)
+            if not self.options.keep:
+                shutil.rmtree(self._dir, ignore_errors=True)
+
+    async def _first_of(self, running: "asyncio.Task[None]", waiting: Any) -> None:
+        """Wait for something, unless the node ends before."""
+        waiter = asyncio.ensure_future(waiting)
+        await asyncio.wait([running, waiter], return_when=asyncio.FIRST_COMPLETED)
+        if not waiter.done():
+            waiter.cancel()
+            running.result()
+
+    def _fleet(self) -> Fleet:
+        start = self._clock.now() + SECOND // 2
+        if self.options.data:
+            return RecordedFleet(read_runs(self.options.data), start, self.options.speed)
+        return PumpFleet(self.options.seed, start)
+
+    async def _log_in(self, node: Node, fleet: Fleet) -> tuple[dict[str, MqttClient], MqttClient, str]:
+        """Every device with a password of its own, and the screen with one that may read events."""
+        clients: dict[str, MqttClient] = {}
+        password = ""
+        for device in [*fleet.devices, COMPUTER]:
+            made = await node.view.device_add(device, None, [])
+            password = str(made["password"])
+            clients[device] = self._client(node, device, password)
+        made = await node.view.device_add(SCREEN, None, ["sub:events/#"])
+        screen = self._client(node, SCREEN, str(made["password"]))
+        for client in [*clients.values(), screen]:
+            await client.__aenter__()
+        return clients, screen, password
+
+    def _client(self, node: Node, device: str, password: str) -> MqttClient:
+        url = f"mqtt://{node.mqtt_address}"
+        return MqttClient(MqttConfig(broker_url=url, client_id=device, username=device, password=password, keep_alive=30))
+
+    async def _watch(self, screen: MqttClient, scorer: Scorer) -> None:
+        async with screen.subscribe("events/#", qos=1) as messages:
+            async for message in messages:
+                self._take(json.loads(message.payload), len(message.payload), scorer)
+                await message.ack()
+
+    def _take(self, event: dict[str, Any], size: int, scorer: Scorer) -> None:
+        if self._first_event is None:
+            self._first_event = self._clock.monotonic() - self._began
+        self._events += 1
+        if event["pipeline"] == PUMP_WINDOWS:
+            self._last[event["key"]] = event
+            end = from_rfc3339(event["end"])
+            window = ScoredWindow(
+                event["key"],
+                end - SECOND // 1000 if self.options.data else from_rfc3339(event["start"]),
+                end,
+                str(event["label"]),
+                float(event["score"]),
+                seen_us=self._clock.now(),
+            )
+            scorer.add(window)
+            return
+        self._bytes_up += size
+        name = (event["pipeline"], event["key"])
+        if event["state"] == "firing":
+            self._alarms[name] = event
+            what = event["label"] or f"score {event['score']:.2f}"
+            self._news.append(f"{event['key']}: {what} ({event['severity']}), {event['latency_ms']:.1f} ms after the message")
+        else:
+            self._alarms.pop(name, None)
+            self._news.append(f"{event['key']}: all well again")
+
+    async def _frames(
+        self,
+        node: Node,
+        running: "asyncio.Task[None]",
+        fleet_task: "asyncio.Task[None]",
+        fleet: Fleet,
+        scorer: Scorer,
+        password: str,
+    ) -> AsyncIterator[DemoState]:
+        started = self._clock.monotonic()
+        half_loaded = False
+        while True:
+            await asyncio.sleep(FRAME_S)
+            passed = self._clock.monotonic() - started
+            over = 0 < self.options.seconds <= passed
+            if running.done():
+                running.result()
+            if fleet_task.done() and self.options.data:
+                over = True
+            if over and not self.options.data:
+                fleet_task.cancel()
+            if over:
+                await asyncio.sleep(1.5)
+            if self.options.seconds and not self.options.data and not half_loaded and passed > self.options.seconds / 2:
+                half_loaded = True
+                self.load.start(min(LOAD_S, self.options.seconds / 4))
+            yield await self._state(node, passed, fleet, scorer, password, over)
+            if over:
+                return
+
+    async def _state(self, node: Node, passed: float, fleet: Fleet, scorer: Scorer, password: str, finished: bool) -> DemoState:
+        status = await node.view.status()
+        books = status["ledger"]
+        self._rates.append((passed, books["received"]))
+        (first_at, first), (last_at, last) = self._rates[0], self._rates[-1]
+        rate = (last - first) / (last_at - first_at) if last_at > first_at else 0.0
+        now = self._clock.now()
+        devices = [self._device(device, fleet, now) for device in fleet.devices[:12]]
+        latency: dict[str, float | None] = max(
+            (p["latency_ms"] for p in status["pipelines"] if p["latency_ms"]["p99"] is not None),
+            key=lambda found: found["p99"] or 0.0,
+            default={"p50": None, "p99": None},
+        )
+        host, _, port = node.mqtt_address.rpartition(":")
+        paste = (
+            f"mosquitto_pub -h {host} -p {port} -u {COMPUTER} -P {password} -t devices/{COMPUTER}/readings "
+            f'-q 1 -m \'{{"ts": \'$(date +%s)\', "cpu": 99, "memory": 50, "disk": 0, "network": 0}}\''
+        )
+        return DemoState(
+            seconds=passed,
+            sentence=self._news[-1] if self._news else "all pumps run well; the first fault comes within seconds",
+            alarms=list(self._alarms.values()),
+            devices=devices,
+            computer=dict(self._computer),
+            loaded=self.load.running,
+            scores=scorer.scores(),
+            books=books,
+            messages_per_s=rate,
+            latency_ms=latency,
+            bytes_in=sum(p["received_bytes"] for p in status["pipelines"] if p["name"] != PUMP_WINDOWS),
+            bytes_up=self._bytes_up,
+            addresses={"mqtt": node.mqtt_address, "http": node.http_address},
+            paste=paste,
+            finished=finished,
+        )
+
+    def _device(self, device: str, fleet: Fleet, now: int) -> dict[str, Any]:
+        last = self._last.get(device)
+        true = next((episode.fault for episode in fleet.truth.episodes(device, now, now + 1)), "normal")
+        return {
+            "device": device,
+            "predicted": last["label"] if last else None,
+            "score": last["score"] if last else None,
+            "true": true,
+        }
+
+    def summary(self, state: DemoState, versions: dict[str, str]) -> dict[str, Any]:
+        """The JSON object that `skerry demo --json` ends with."""
+        books = state.books
+        return {
+            "seconds": round(state.seconds, 2),
+            "messages": books["received"],
+            "events": self._events,
+            "windows": books["windows"],
+            "lost": books["difference"],
+            "duplicates": books["duplicates"],
+            "dead_letters": sum(books["dead_letters"].values()),
+            "messages_per_s": round(books["received"] / max(state.seconds, 0.001), 1),
+            "latency_ms": state.latency_ms,
+            "first_event_s": self._first_event,
+            "precision": state.scores.precision,
+            "recall": state.scores.recall,
+            "f1": state.scores.f1,
+            "delay_s": state.scores.delay_s,
+            "episodes": state.scores.episodes,
+            "detected": state.scores.detected,
+            "false_alarms": state.scores.false_alarms,
+            "bytes_in": state.bytes_in,
+            "bytes_up": state.bytes_up,
+            "versions": versions,
+        }

@@ -1,0 +1,15 @@
+"""HTTP: a server shell over plain requests and responses, problem details, server-sent events, and clients for both ends."""
+
+from skerry.http.async_client import AsyncClient
+from skerry.http.client import Client
+from skerry.http.messages import UNIX, Handler, Request, Response, Route, Stream, json_response
+from skerry.http.problem import NotFoundError, RefusedError, UnreachableError, error_of, problem, problem_of
+from skerry.http.server import HttpServer, Limits
+from skerry.http.sse import Message, MessageParser, comment, message
+from skerry.http.target import Target, parse_target
+
+__all__ = [
+    "UNIX", "AsyncClient", "Client", "Handler", "HttpServer", "Limits", "Message", "MessageParser", "NotFoundError",
+    "RefusedError", "Request", "Response", "Route", "Stream", "Target", "UnreachableError", "comment", "error_of",
+    "json_response", "message", "parse_target", "problem", "problem_of",
+]  # fmt: skip

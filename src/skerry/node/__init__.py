@@ -1,0 +1,6 @@
+"""One node: all rooms wired together, run, watched and ended."""
+
+from skerry.node.check import check_pipelines, offline_test
+from skerry.node.life import Node, serve
+
+__all__ = ["Node", "check_pipelines", "offline_test", "serve"]

@@ -1,0 +1,191 @@
+"""The node's own connection to its broker: streams, the log-in gate, the sinks, and the trimming of the log.
+
+One `run` is one connection; the node starts it again when the broker has come back. Devices get in only after the log is there.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from skerry.device import BrokerLogin, DeviceRegistry
+
+from skerry.broker import (
+    LOG,
+    MIB,
+    Bucket,
+    Callout,
+    StreamPlan,
+    WireClient,
+    bucket_plan,
+    ensure,
+    fill_to,
+    log_plan,
+    sequence_at,
+    session_floor,
+    stream_state,
+    trim,
+)
+from skerry.core import log
+from skerry.core.clock import Clock, to_rfc3339
+from skerry.core.service import Bell, cancel_and_wait
+from skerry.pipeline import BUCKET, DEAD, EVENTS, Relay, stored_cursors
+
+EVENTS_BYTES = 256 * MIB
+DEAD_BYTES = 128 * MIB
+BUCKET_BYTES = 64 * MIB
+DEVICES, CURSORS = "skerry_devices", "skerry_cursors"
+TRIM_S = 1.0
+SESSIONS_S = 5.0
+MARGIN_S = 5.0
+FULL, EMPTY_AGAIN, ALARM = 0.95, 0.90, 0.70
+_log = log.get("node")
+
+
+def quotas(log_bytes: int) -> int:
+    """Bytes that all streams of a node may hold together, with room for what the server keeps of MQTT sessions."""
+    return log_bytes + EVENTS_BYTES + DEAD_BYTES + 4 * BUCKET_BYTES + 256 * MIB
+
+
+class Gone(msgspec.Struct):
+    """What the retention gave up: messages of the log that a paused pipeline or a vanished session had not read."""
+
+    messages: int = 0
+    last: str = ""
+
+
+class Link:
+    """What the node does over its own connection.
+
+    Args:
+        durable: answers the lowest stored cursor of all pipelines, or None when one has none yet.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        log_bytes: int,
+        retention_us: int,
+        login: BrokerLogin,
+        relays: list[Relay],
+        durable: Callable[[], int | None],
+    ) -> None:
+        self.client: WireClient | None = None
+        self.registry: DeviceRegistry | None = None
+        self.opened = asyncio.Event()
+        self.log_state: dict[str, Any] = {}
+        self.gone = Gone()
+        self.bell = Bell()
+        self.last_sequence = 0
+        self.begin_at: dict[str, int] = {}
+        self._clock = clock
+        self._log_bytes = log_bytes
+        self._retention_us = retention_us
+        self._login = login
+        self._relays = relays
+        self._durable = durable
+        self._cursors: deque[tuple[float, int]] = deque()
+        self._trimmed = 0
+
+    @property
+    def fill(self) -> float:
+        """How full the log is, 0 to 1."""
+        return float(self.log_state.get("bytes", 0)) / self._log_bytes
+
+    async def run(self, client: WireClient, callout: Callout) -> None:
+        """Serve over one connection until it ends. Raises `UnavailableError`, `RejectedError`."""
+        self.client = client
+        try:
+            await self._prepare(client)
+            tasks = [asyncio.create_task(callout.run())]
+            tasks += [asyncio.create_task(relay.run(client, Bucket(client, CURSORS))) for relay in self._relays]
+            tasks.append(asyncio.create_task(self._keep_log(client)))
+            self._login.open = True
+            self.opened.set()
+            try:
+                ended = asyncio.create_task(_end_of(client))
+                tasks.append(ended)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
+                    if task.done():
+                        task.result()
+            finally:
+                self._login.open = False
+                await cancel_and_wait(*tasks)
+        finally:
+            self.opened.clear()
+            self.client = None
+
+    async def _prepare(self, client: WireClient) -> None:
+        state = await ensure(client, log_plan(self._log_bytes))
+        await ensure(client, StreamPlan(EVENTS, ("skerry.events.>",), EVENTS_BYTES))
+        await ensure(client, StreamPlan(DEAD, ("skerry.dead.>",), DEAD_BYTES))
+        for name in (BUCKET, DEVICES, CURSORS):
+            await ensure(client, bucket_plan(name, BUCKET_BYTES))
+        self.log_state, self.last_sequence = state, int(state["last_seq"])
+        self.registry = DeviceRegistry(Bucket(client, DEVICES), self._clock)
+        await self._heal(client)
+
+    async def _heal(self, client: WireClient) -> None:
+        """After a power cut the log may end before a cursor: raise its sequence, so that nothing new looks processed."""
+        added = await fill_to(client, max((await stored_cursors(client)).values(), default=0))
+        if added:
+            _log.warning(f"the log had lost its last {added} messages (power cut); what devices re-send is processed again")
+            self.last_sequence = int((await stream_state(client, LOG))["last_seq"])
+
+    async def _keep_log(self, client: WireClient) -> None:
+        """Trim the log behind what all have read, and shut the gate when it is nearly full."""
+        floor: int | None = None
+        looked = -SESSIONS_S
+        while not client.closed.done():
+            await asyncio.sleep(TRIM_S)
+            now = self._clock.monotonic()
+            self.log_state = await stream_state(client, LOG)
+            self.last_sequence = int(self.log_state["last_seq"])
+            self._guard()
+            if now - looked >= SESSIONS_S:
+                floor, looked = await session_floor(client), now
+            through = self._safe(now)
+            if through is not None and floor is not None:
+                through = min(through, floor)
+            await self._trim(client, through)
+
+    def _safe(self, now: float) -> int | None:
+        """The lowest stored cursor as it was some seconds ago: what a power cut may take back is still there."""
+        durable = self._durable()
+        if durable is None:
+            return None
+        self._cursors.append((now, durable))
+        safe = None
+        while self._cursors and self._cursors[0][0] <= now - MARGIN_S:
+            safe = self._cursors.popleft()[1]
+        return safe
+
+    async def _trim(self, client: WireClient, through: int | None) -> None:
+        if through is not None and through > self._trimmed and int(self.log_state["messages"]):
+            await trim(client, through)
+            self._trimmed = through
+        first = str(self.log_state.get("first_ts", ""))[:19]
+        limit = to_rfc3339(self._clock.now() - self._retention_us)
+        if int(self.log_state["messages"]) and first < limit[:19]:
+            await self._give_up(client, limit)
+
+    async def _give_up(self, client: WireClient, limit: str) -> None:
+        """`broker.retention.age` is passed: let go what a paused pipeline or a vanished session holds, count it and name it."""
+        keep_from = await sequence_at(client, LOG, limit) or self.last_sequence + 1
+        dropped = await trim(client, keep_from - 1)
+        if dropped:
+            self.gone = Gone(self.gone.messages + dropped, limit)
+            _log.warning(f"{dropped} messages older than broker.retention.age were given up unread")
+
+    def _guard(self) -> None:
+        fill = self.fill
+        if fill > FULL:
+            self._login.refuse_new("log-full")
+        elif fill < EMPTY_AGAIN:
+            self._login.refuse_new("")
+
+
+async def _end_of(client: WireClient) -> None:
+    await asyncio.shield(client.closed)

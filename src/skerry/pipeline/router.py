@@ -1,0 +1,75 @@
+"""Where a frame goes: its key and the key's state, remembered by subject, so that a known device costs one look-up."""
+
+import zlib
+
+import msgspec
+
+from skerry.pipeline.decode import UNKNOWN_KEY, Undecoded, payload_fields
+from skerry.pipeline.spec import SourceSpec
+from skerry.pipeline.topics import KeyTemplate, topic_of
+from skerry.window.state import KeyState
+
+
+class Target(msgspec.Struct, gc=False):
+    """Where frames of one subject go: the key and its state; a key of None is not ours."""
+
+    key: str | None
+    topic: str
+    state: KeyState | None = None
+
+
+class Router:
+    """Keys of one pipeline partition.
+
+    Args:
+        keys: the states by key; new ones are put in, up to the source's `max_keys`.
+        partition: (index, of how many): which keys are ours, by crc32.
+    """
+
+    def __init__(self, source: SourceSpec, keys: dict[str, KeyState], partition: tuple[int, int]) -> None:
+        self._source = source
+        self._keys = keys
+        self._index, self._count = partition
+        self._template = KeyTemplate(source.key, source.topic)
+        self.targets: dict[bytes, Target] = {}
+
+    def route(self, subject: bytes) -> Target:
+        """Work out where frames of a subject go; `targets` remembers it."""
+        topic = topic_of(subject)
+        key = self._template.from_topic(topic)
+        if key is None:
+            target = Target("", topic)
+        elif self._template.fields:
+            target = Target(key, topic)
+        elif not self.mine(key):
+            target = Target(None, topic)
+        else:
+            target = Target(key, topic, self.keyed(key))
+        if len(self.targets) >= 2 * self._source.max_keys:
+            self.targets.clear()
+        self.targets[subject] = target
+        return target
+
+    def mine(self, key: str) -> bool:
+        """Whether this partition has the key."""
+        return self._count == 1 or zlib.crc32(key.encode()) % self._count == self._index
+
+    def keyed(self, key: str) -> KeyState | None:
+        """The state of a key, made where it is new; None when there are too many keys."""
+        found = self._keys.get(key)
+        if found is None and len(self._keys) < self._source.max_keys:
+            found = self._keys[key] = KeyState()
+        return found
+
+    def key_of(self, target: Target, payload: bytes) -> str:
+        """The key of a frame, fields of its payload put in. Raises `Undecoded` where it has none."""
+        key = target.key or ""
+        if self._template.fields:
+            found = payload_fields(payload, self._source.format, self._template.fields)
+            if found is None:
+                raise Undecoded(UNKNOWN_KEY, f"the payload has no {', '.join(self._template.fields)}")
+            for field, text in zip(self._template.fields, found, strict=True):
+                key = key.replace("{." + field + "}", text)
+        if not key:
+            raise Undecoded(UNKNOWN_KEY, f"{target.topic} has no level for the key {self._template.template}")
+        return key

@@ -1,0 +1,228 @@
+"""Child processes: they die with their parent, are told apart from others of the same pid, and leave their last words."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import psutil
+
+PR_SET_PDEATHSIG = 1
+TAIL_LINES = 20
+LINE_LIMIT = 64 * 1024 * 1024
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+class ChildSpec(msgspec.Struct, frozen=True):
+    """What to start.
+
+    Attributes:
+        name: names the role in records and messages.
+        run_dir: where the record `<name>.pid` is kept, so that a later parent knows a left-over.
+        pipes: give it a stdin to write lines to and a stdout to read lines from; else both are /dev/null.
+        memory_limit: bytes of data it may ask the kernel for (RLIMIT_DATA); 0: no limit.
+        death_signal: what the kernel sends it when its parent dies.
+        stop_s: seconds between SIGTERM and SIGKILL in `stop`.
+        on_stderr: called with every line of its stderr.
+    """
+
+    name: str
+    argv: Sequence[str]
+    run_dir: Path
+    pipes: bool = False
+    memory_limit: int = 0
+    stop_s: float = 5.0
+    death_signal: int = signal.SIGKILL
+    on_stderr: Callable[[str], None] | None = None
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How a child ended: exit code (negative: by that signal), and the end of its stderr."""
+
+    code: int
+    tail: str
+
+    @property
+    def sentence(self) -> str:
+        how = f"ended by {signal.Signals(-self.code).name}" if self.code < 0 else f"exit code {self.code}"
+        last = self.tail.strip().rsplit("\n", 1)[-1]
+        return f"{how}: {last}" if last else how
+
+
+class Record(msgspec.Struct):
+    """Pid and start time (clock ticks since boot): together they mean one process and no later one of the same pid."""
+
+    pid: int
+    started: int
+
+
+class Child:
+    """One child process, once started; not restarted. Start it from the main thread: its death signal is bound to that thread."""
+
+    def __init__(self, spec: ChildSpec) -> None:
+        self.spec = spec
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._process: asyncio.subprocess.Process | None = None
+        self._stderr: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start it. Raises OSError when the program cannot be run."""
+        limit = self.spec.memory_limit
+        parent = os.getpid()
+
+        def in_child() -> None:
+            _prctl(PR_SET_PDEATHSIG, self.spec.death_signal, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
+            if limit:
+                resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+        pipe = asyncio.subprocess.PIPE if self.spec.pipes else asyncio.subprocess.DEVNULL
+        self._process = await asyncio.create_subprocess_exec(
+            *self.spec.argv,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=asyncio.subprocess.PIPE,
+            limit=LINE_LIMIT,
+            preexec_fn=in_child,
+            start_new_session=True,
+        )
+        self.spec.run_dir.mkdir(parents=True, exist_ok=True)
+        _write_record(_record_path(self.spec.run_dir, self.spec.name), self._process.pid)
+        self._stderr = asyncio.create_task(self._read_stderr(self._process))
+
+    async def _read_stderr(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        while line := await process.stderr.readline():
+            text = line.decode(errors="replace").rstrip()
+            self.tail.append(text[:500])
+            if self.spec.on_stderr is not None:
+                self.spec.on_stderr(text)
+
+    async def write_line(self, line: bytes) -> None:
+        """Write one line to its stdin; nothing happens when it has ended."""
+        if self.running and self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(ConnectionError):
+                self._process.stdin.write(line + b"\n")
+                await self._process.stdin.drain()
+
+    async def read_line(self) -> bytes:
+        """The next line of its stdout, empty at the end."""
+        assert self._process is not None and self._process.stdout is not None
+        return await self._process.stdout.readline()
+
+    async def wait(self) -> Exit:
+        """Wait for its end."""
+        assert self._process is not None
+        code = await self._process.wait()
+        if self._stderr is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await asyncio.shield(self._stderr)
+        with contextlib.suppress(FileNotFoundError):
+            _record_path(self.spec.run_dir, self.spec.name).unlink()
+        return Exit(code, "\n".join(self.tail))
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if it still runs."""
+        if self.running and self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def stop(self) -> Exit:
+        """SIGTERM, and SIGKILL after `stop_s` seconds."""
+        self.send(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(self.spec.stop_s):
+                return await self.wait()
+        except TimeoutError:
+            return await self.kill()
+
+    async def kill(self) -> Exit:
+        """SIGKILL, and wait."""
+        self.send(signal.SIGKILL)
+        return await self.wait()
+
+    def memory(self) -> int:
+        """Resident bytes; 0 when it has ended."""
+        return memory_of(self.pid) if self.running and self.pid is not None else 0
+
+
+def memory_of(pid: int) -> int:
+    """Resident bytes of a process; 0 when there is none."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """User and system CPU seconds of a process; 0 when there is none."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot (/proc/<pid>/stat, field 22); None when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _record_path(run_dir: Path, name: str) -> Path:
+    return run_dir / f"{name}.pid"
+
+
+def _write_record(path: Path, pid: int) -> None:
+    started = start_time(pid)
+    if started is None:
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(Record(pid, started)))
+
+
+def left_over(run_dir: Path, name: str) -> int | None:
+    """Pid of a child that an earlier parent left behind: the recorded pid, if the process started when the record says."""
+    try:
+        record = msgspec.json.decode(_record_path(run_dir, name).read_bytes(), type=Record)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return record.pid if start_time(record.pid) == record.started else None
+
+
+async def end_left_over(run_dir: Path, name: str, seconds: float = 5.0) -> int | None:
+    """End such a child: SIGTERM, then SIGKILL; answers its pid, or None when there was none."""
+    pid = left_over(run_dir, name)
+    if pid is None:
+        return None
+    for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, seconds)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        waited = 0.0
+        while left_over(run_dir, name) is not None and waited < patience:
+            await asyncio.sleep(0.02)
+            waited += 0.02
+        if left_over(run_dir, name) is None:
+            break
+    return pid

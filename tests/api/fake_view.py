@@ -1,0 +1,240 @@
+"""A node in memory: implements `NodeView` as the real one does, for the tests of the API and of the command line."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from skerry.api import Api, ApiConfig, NodeView
+from skerry.core.clock import from_rfc3339, to_rfc3339
+from skerry.core.errors import ConfigError, RejectedError, UnavailableError
+
+Row = dict[str, Any]
+BOOKS: Row = {
+    "received": 1204,
+    "scored": 1100,
+    "open": 100,
+    "waiting": 0,
+    "duplicates": 1,
+    "dead_letters": {"late": 2, "undecodable": 1},
+    "difference": 0,
+}
+
+
+def event(number: int, pipeline: str = "bearing", key: str = "pump-1") -> Row:
+    start = 1_764_000_000_000_000 + number * 1_000_000
+    return {
+        "id": f"{number:04x}",
+        "pipeline": pipeline,
+        "key": key,
+        "node": "box",
+        "start": to_rfc3339(start),
+        "end": to_rfc3339(start + 1_000_000),
+        "count": 50,
+        "score": 0.5,
+        "label": None,
+        "state": "info",
+        "severity": None,
+        "features": {"x_mean": 1.0},
+        "model": None,
+        "version": None,
+        "latency_ms": 2.5,
+    }
+
+
+class FakeView:
+    """Two pipelines, no devices; `add_event` puts an event out."""
+
+    def __init__(self) -> None:
+        self.is_ready = True
+        self.paused: set[str] = set()
+        self.letters: dict[str, list[Row]] = {"bearing": [], "level": []}
+        self.known: dict[str, Row] = {}
+        self.log: list[Row] = []
+        self.bell = asyncio.Condition()
+        self.streams = 0
+        self.opened = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.wrong_file = False
+        self.broken_stream = False
+
+    async def add_event(self, row: Row) -> None:
+        async with self.bell:
+            self.log.append(row)
+            self.bell.notify_all()
+
+    def ready(self) -> tuple[bool, str]:
+        return (True, "all works") if self.is_ready else (False, "the broker is starting")
+
+    async def status(self) -> Row:
+        ready, reason = self.ready()
+        return {
+            "node": "box",
+            "site": "quay",
+            "version": "0.1.0",
+            "ready": ready,
+            "reason": reason,
+            "uptime_ratio": 0.99987,
+            "pipelines": self.pipelines(),
+            "models": self.models(),
+            "broker": {"sentence": "serving MQTT on 127.0.0.1:1883"},
+            "storage": {"sentence": "12.0 MiB of 8.0 GiB"},
+            "uplink": None,
+            "cluster": None,
+            "ledger": BOOKS,
+            "warnings": ["the clock was set back by 3 s"],
+        }
+
+    def pipelines(self) -> list[Row]:
+        return [self._row("bearing"), self._row("level")]
+
+    def _row(self, name: str) -> Row:
+        return {
+            "name": name,
+            "state": "paused" if name in self.paused else "running",
+            "reason": "",
+            "rate": 1000.04,
+            "lag": 12,
+            "events": 33,
+            "latency_ms": {"p50": 2.1, "p99": None},
+            "ledger": BOOKS,
+        }
+
+    def pipeline(self, name: str) -> Row | None:
+        return {**self._row(name), "config": {"window": "tumbling"}} if name in self.letters else None
+
+    def _matching(self, pipeline: str | None, key: str | None) -> list[tuple[int, Row]]:
+        return [
+            (sequence, row)
+            for sequence, row in enumerate(self.log, 1)
+            if pipeline in (None, row["pipeline"]) and key in (None, row["key"])
+        ]
+
+    async def events(
+        self, pipeline: str | None, key: str | None, since: int | None, limit: int, after: str | None
+    ) -> tuple[list[Row], str | None]:
+        if after is not None and not after.isdigit():
+            raise RejectedError(f"{after!r} is no token of a page")
+        found = [
+            (sequence, row)
+            for sequence, row in self._matching(pipeline, key)
+            if sequence > int(after or 0) and (since is None or from_rfc3339(row["end"]) >= since)
+        ]
+        page = found[:limit]
+        return [row for _, row in page], str(page[-1][0]) if len(found) > limit else None
+
+    async def last_events(self, pipeline: str | None, key: str | None, limit: int) -> tuple[list[Row], int]:
+        return [row for _, row in self._matching(pipeline, key)[-limit:]], len(self.log)
+
+    async def event_stream(self, after: int | None, pipeline: str | None, key: str | None) -> AsyncIterator[tuple[int, Row]]:
+        at = len(self.log) if after is None else after
+        self.streams += 1
+        self.opened.set()
+        try:
+            while True:
+                for sequence, row in self._matching(pipeline, key):
+                    if sequence > at:
+                        at = sequence
+                        yield sequence, row
+                if self.broken_stream:
+                    raise UnavailableError("the log does not answer", mend="wait")
+                async with self.bell:
+                    if not [one for one, _ in self._matching(pipeline, key) if one > at]:
+                        await self.bell.wait()
+        finally:
+            self.streams -= 1
+            self.closed.set()
+
+    def metrics(self) -> str:
+        return 'skerry_messages_received_total{pipeline="bearing"} 1204\n'
+
+    def models(self) -> list[Row]:
+        signature = {"name": "x", "dtype": "tensor(float)", "shape": [None, 18]}
+        old = {"name": "bearing", "version": "1", "active": False, "file": "old.onnx", "error": "the file does not exist"}
+        new = {"name": "bearing", "version": "2", "active": True, "file": "new.onnx", "inputs": [signature], "outputs": []}
+        return [old, {**new, "metadata": {"labels": "good, bad"}}]
+
+    async def devices(self) -> list[Row]:
+        return list(self.known.values())
+
+    async def device(self, id: str) -> Row | None:
+        return self.known.get(id)
+
+    async def device_add(self, id: str, password: str | None, topics: list[str]) -> Row:
+        if id in self.known:
+            raise RejectedError(f"device {id!r} is there already", mend="remove it first")
+        self.known[id] = {"id": id, "kind": "password", "revoked": False, "topics": topics}
+        return {**self.known[id], "password": password or f"made-for-{id}"}
+
+    async def device_revoke(self, id: str) -> None:
+        self.known[id]["revoked"] = True
+
+    async def device_remove(self, id: str) -> None:
+        del self.known[id]
+
+    async def deadletters(self, pipeline: str, limit: int, after: str | None) -> tuple[list[Row], str | None]:
+        begin = int(after or 0)
+        rows = self.letters[pipeline]
+        return rows[begin : begin + limit], str(begin + limit) if begin + limit < len(rows) else None
+
+    async def deadletters_retry(self, pipeline: str) -> int:
+        return await self.deadletters_drop(pipeline)
+
+    async def deadletters_drop(self, pipeline: str) -> int:
+        count = len(self.letters[pipeline])
+        self.letters[pipeline] = []
+        return count
+
+    async def pause(self, pipeline: str) -> None:
+        self.paused.add(pipeline)
+
+    async def resume(self, pipeline: str) -> None:
+        self.paused.discard(pipeline)
+
+    def config(self) -> list[Row]:
+        return [{"key": "node.name", "value": "box", "origin": "skerry.toml"}]
+
+    async def reload(self) -> Row:
+        if self.wrong_file:
+            raise ConfigError("unknown key 'nmae'", where="skerry.toml: node", allowed="name, site")
+        return {"changed": ["pipelines"], "needs_restart": ["broker"]}
+
+
+class Serving:
+    """The API over a fake node, in a thread with a loop of its own."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.url = ""
+        self.view: FakeView
+        self.loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def add_event(self, row: Row) -> None:
+        asyncio.run_coroutine_threadsafe(self.view.add_event(row), self.loop).result(5)
+
+    async def _serve(self) -> None:
+        self.view = FakeView()
+        view: NodeView = self.view
+        api = Api(view, ApiConfig(listen="127.0.0.1:0"), self.socket, "0.1.0")
+        self._task = asyncio.create_task(api.run())
+        await api.listening.wait()
+        self.url = f"http://{api.address}"
+        self._started.set()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    @contextmanager
+    def running(self) -> Iterator["Serving"]:
+        thread = threading.Thread(target=lambda: self.loop.run_until_complete(self._serve()))
+        thread.start()
+        assert self._started.wait(5)
+        assert self._task is not None
+        try:
+            yield self
+        finally:
+            self.loop.call_soon_threadsafe(self._task.cancel)
+            thread.join(10)
+            self.loop.close()

@@ -1,0 +1,172 @@
+"""The client over deaths of the broker: what was acknowledged is there, what was not is sent again."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable
+
+import pytest
+
+from skerry.core.errors import UnavailableError
+from skerry.mqtt import MqttClient, Subscription
+from tests.mqtt.brokers import Broker, until
+
+pytestmark = pytest.mark.asyncio
+
+
+async def collect(messages: Subscription, found: list[int]) -> None:
+    async for message in messages:
+        found.append(int(message.payload))
+        await message.ack()
+
+
+@contextlib.asynccontextmanager
+async def ended(work: Awaitable[None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("broker", ["nats"], indirect=True)
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_no_acknowledged_message_is_lost_over_kills(broker: Broker, qos: int) -> None:
+    acknowledged: list[int] = []
+    found: list[int] = []
+    numbers = iter(range(100_000))
+    stop = asyncio.Event()
+
+    async def publish(client: MqttClient) -> None:
+        while not stop.is_set():
+            number = next(numbers)
+            await client.publish("k/1", b"%d" % number, qos)
+            acknowledged.append(number)
+
+    async with (
+        MqttClient(broker.config(client_id="sub")) as reader,
+        reader.subscribe("k/#") as messages,
+        ended(collect(messages, found)),
+        MqttClient(broker.config(client_id="pub")) as writer,
+    ):
+        publishing = [asyncio.create_task(publish(writer)) for _ in range(30)]
+        for _ in range(2):
+            before = len(acknowledged)
+            await until(lambda least=before + 300: len(acknowledged) > least)  # type: ignore[misc]  # mypy cannot infer it
+            await broker.stop(signal.SIGKILL)
+            await broker.start()
+        before = len(acknowledged)
+        await until(lambda: len(acknowledged) > before + 100)
+        stop.set()
+        await asyncio.wait_for(asyncio.gather(*publishing), 15)
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: set(acknowledged) <= set(found))
+        assert set(acknowledged) - set(found) == set()
+        assert writer.reconnects == reader.reconnects == 2
+        assert sorted(set(acknowledged)) == list(range(len(acknowledged)))
+
+
+async def test_publish_waits_for_the_broker_to_come_back(broker: Broker) -> None:
+    async with MqttClient(broker.config(client_id="pub")) as client:
+        await client.publish("a", b"x")
+        await broker.stop()
+        tasks = [asyncio.create_task(client.publish("a", b"x", qos)) for qos in (0, 1, 2) for _ in range(200)]
+        await until(lambda: not client.connected)
+        assert not all(task.done() for task in tasks)
+        await broker.start()
+        await asyncio.wait_for(asyncio.gather(*tasks), 20)
+        assert client.connected
+        assert client.reconnects == 1
+
+
+async def test_a_publish_with_a_time_limit_raises_and_names_the_cause(broker: Broker) -> None:
+    async with MqttClient(broker.config(client_id="pub", max_in_flight=2)) as client:
+        await broker.stop()
+        outcomes = await asyncio.gather(*(client.publish("a", b"x", timeout=0.3) for _ in range(6)), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 6
+        assert "within 0.3 s" in str(outcomes[0])
+        assert broker.url in str(outcomes[0])
+        await broker.start()
+        await client.publish("a", b"x", timeout=10)
+
+
+async def test_what_was_not_acknowledged_comes_again_to_the_next_client(broker: Broker) -> None:
+    async with MqttClient(broker.config(client_id="sub")) as client, client.subscribe("m/#") as messages:
+        await asyncio.gather(*(client.publish("m/1", b"%d" % number) for number in range(6)))
+        first = [await anext(messages) for _ in range(4)]
+        for message in first[:2]:
+            await message.ack()
+    async with MqttClient(broker.config(client_id="sub")) as client:
+        await asyncio.sleep(0.2)  # they come before anybody has subscribed
+        async with client.subscribe("m/#") as messages, asyncio.timeout(10):
+            again: set[int] = set()
+            while len(again) < 4:
+                message = await anext(messages)
+                await message.ack()
+                again.add(int(message.payload))
+    assert again == {2, 3, 4, 5}
+
+
+async def test_what_comes_while_the_client_is_away_is_kept(broker: Broker) -> None:
+    async with MqttClient(broker.config(client_id="sub")) as client, client.subscribe("m/#"):
+        pass
+    async with MqttClient(broker.config(client_id="pub")) as writer:
+        await writer.publish("m/1", b"7")
+    async with (
+        MqttClient(broker.config(client_id="sub")) as client,
+        client.subscribe("m/#") as messages,
+        asyncio.timeout(10),
+    ):
+        message = await anext(messages)
+        assert message.payload == b"7"
+        await message.ack()
+        await messages.unsubscribe()
+        await client.publish("m/1", b"8")
+    async with MqttClient(broker.config(client_id="sub")) as client, client.subscribe("m/#") as messages:
+        await client.publish("m/1", b"9")
+        async with asyncio.timeout(10):
+            assert (await anext(messages)).payload == b"9"
+
+
+async def test_an_unacknowledged_message_comes_again_after_a_reconnect(broker: Broker) -> None:
+    async with MqttClient(broker.config(client_id="sub")) as client, client.subscribe("m/#") as messages:
+        await client.publish("m/1", b"1")
+        async with asyncio.timeout(10):
+            old = await anext(messages)
+            # mosquitto does not know its sessions after a kill
+            await broker.stop(signal.SIGKILL if broker.kind == "nats" else signal.SIGTERM)
+            await until(lambda: not client.connected)
+            await broker.start()
+            again = await anext(messages)
+        assert (again.payload, again.duplicate) == (b"1", True)
+        await old.ack()  # of a connection that is gone: does nothing
+        await again.ack()
+    async with MqttClient(broker.config(client_id="sub")) as client, client.subscribe("m/#") as messages:
+        await client.publish("m/1", b"2")
+        async with asyncio.timeout(10):
+            assert (await anext(messages)).payload == b"2"
+
+
+async def test_a_clean_session_subscribes_again(broker: Broker) -> None:
+    async with MqttClient(broker.config()) as client, client.subscribe("m/#") as messages:
+        await broker.stop()
+        await until(lambda: not client.connected)
+        await broker.start()
+        await until(lambda: client.connected)
+        await client.publish("m/1", b"1", timeout=10)
+        async with asyncio.timeout(10):
+            assert (await anext(messages)).payload == b"1"
+
+
+async def test_closing_does_not_wait_for_a_broker_that_is_gone(broker: Broker) -> None:
+    loop = asyncio.get_running_loop()
+    async with MqttClient(broker.config(client_id="c")) as client:
+        await client.publish("a", b"x")
+        await broker.stop()
+        waiting = asyncio.create_task(client.publish("a", b"x"))
+        await until(lambda: not client.connected)
+        began = loop.time()
+    assert loop.time() - began < 3
+    with pytest.raises(UnavailableError, match="closed"):
+        await waiting
