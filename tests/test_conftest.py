@@ -16,7 +16,8 @@ import subprocess, sys
 
 def test_leaves_an_orphan():
     # the middle process ends at once, as a killed agent does, so that nothing links the sleeper to pytest
-    code = "import subprocess; print(subprocess.Popen(['sleep', '61.5'], stdout=subprocess.DEVNULL).pid)"
+    quiet = "stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL"
+    code = f"import subprocess; print(subprocess.Popen(['sleep', '61.5'], {quiet}).pid)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     open("pid", "w").write(done.stdout)
 """

@@ -305,8 +305,12 @@ async def test_a_slow_reader_holds_little_and_is_cut_off() -> None:
         writer.close()
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_no_descriptor_is_left(tmp_path: Path) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = descriptors()
     for _ in range(3):
         async with HttpServer(Place().routes) as server:
             await server.listen_unix(tmp_path / "s.sock")
@@ -314,4 +318,4 @@ async def test_no_descriptor_is_left(tmp_path: Path) -> None:
             async with AsyncClient(tmp_path / "s.sock") as client:
                 await client.get("/echo/x")
     await asyncio.sleep(0.05)
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    assert descriptors() <= before

@@ -16,8 +16,8 @@ from skerry.http import Handler, HttpServer, Request, Response, Route, Stream
 class Api:
     """Serves a `NodeView` until cancelled.
 
-    `ready` is set when the Unix socket listens, `listening` when the TCP port does too. A TCP port that is taken is tried again with back-off and `status` says so: the
-    node works on without it.
+    `ready` is set when the Unix socket listens, `listening` when the TCP port does too. A port that is taken is tried again with
+    back-off and `status` says so: the node works on without it.
     """
 
     def __init__(self, view: NodeView, config: ApiConfig, socket: Path, version: str) -> None:

@@ -28,6 +28,7 @@ START_S = 15.0
 STOP_S = 4.0
 ROLE = "nats-server"
 _VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
+_EXPECTED = ("Plaintext passwords detected", "Healthcheck failed")
 _LEVEL = re.compile(r"\[(WRN|ERR|FTL)\] (.*)")
 _log = log.get("broker")
 
@@ -265,7 +266,7 @@ class NatsServer:
             told = 0
             for line in lines:
                 match = _LEVEL.search(line)
-                if match is None:
+                if match is None or match[2].startswith(_EXPECTED):
                     continue
                 for listener in self.listeners:
                     listener(match[2])

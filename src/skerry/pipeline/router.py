@@ -6,7 +6,7 @@ import msgspec
 
 from skerry.pipeline.decode import UNKNOWN_KEY, Undecoded, payload_fields
 from skerry.pipeline.spec import SourceSpec
-from skerry.pipeline.topics import KeyTemplate, topic_of
+from skerry.pipeline.topics import RETRY_PREFIX, KeyTemplate, filter_matches, topic_of
 from skerry.window.state import KeyState
 
 
@@ -26,7 +26,8 @@ class Router:
         partition: (index, of how many): which keys are ours, by crc32.
     """
 
-    def __init__(self, source: SourceSpec, keys: dict[str, KeyState], partition: tuple[int, int]) -> None:
+    def __init__(self, pipeline: str, source: SourceSpec, keys: dict[str, KeyState], partition: tuple[int, int]) -> None:
+        self._retries = f"{RETRY_PREFIX}{pipeline}.".encode()
         self._source = source
         self._keys = keys
         self._index, self._count = partition
@@ -36,6 +37,8 @@ class Router:
     def route(self, subject: bytes) -> Target:
         """Work out where frames of a subject go; `targets` remembers it."""
         topic = topic_of(subject)
+        if not (subject.startswith(self._retries) or self._matches(subject, topic)):
+            return self._remember(subject, Target(None, topic))
         key = self._template.from_topic(topic)
         if key is None:
             target = Target("", topic)
@@ -45,6 +48,13 @@ class Router:
             target = Target(None, topic)
         else:
             target = Target(key, topic, self.keyed(key))
+        return self._remember(subject, target)
+
+    def _matches(self, subject: bytes, topic: str) -> bool:
+        """Whether the subject is of this source: a worker's pipelines share a reader, each is shown what is meant for others."""
+        return not subject.startswith(RETRY_PREFIX.encode()) and filter_matches(self._source.topic, topic)
+
+    def _remember(self, subject: bytes, target: Target) -> Target:
         if len(self.targets) >= 2 * self._source.max_keys:
             self.targets.clear()
         self.targets[subject] = target

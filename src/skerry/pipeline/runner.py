@@ -78,7 +78,7 @@ class Runner:
         self._stage = Stage(spec, scorer)
         self._rule = Rule(spec.rule) if spec.rule else None
         self._decode = decoder(spec.source, spec.dedup_field if spec.dedup == "id" else "")
-        self._router = Router(spec.source, state.keys, partition)
+        self._router = Router(spec.name, spec.source, state.keys, partition)
         self._windower = windower(spec.window)
         self._lateness = spec.window.lateness_us
         self._closed: list[Closed] = []

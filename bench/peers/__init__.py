@@ -1,0 +1,1 @@
+"""What people run today for the same job, written as they would write it."""
