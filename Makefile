@@ -51,7 +51,7 @@ $(BIN)/python:
 	  echo "cannot make a virtual environment: install it first, on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 
 $(RUN): requirements/run.txt pyproject.toml | $(BIN)/python
-	@echo "[2/3] $$(grep -c == requirements/run.txt) packages of requirements/run.txt, each checked against its hash (about 90 MB)" >&2
+	@echo "[2/3] $$(grep -c == requirements/run.txt) packages of requirements/run.txt, each checked against its hash (about 80 MB)" >&2
 	@$(PIP) --require-hashes --only-binary :all: -r requirements/run.txt >&2
 	@echo "[3/3] skerry itself, from this directory" >&2
 	@$(PIP) --quiet --no-build-isolation --no-deps --editable . >&2

@@ -6,6 +6,7 @@
 import asyncio
 import sys
 import time
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -28,6 +29,7 @@ class Load(msgspec.Struct):
         windows: whole windows of 32 messages for each device.
         password: empty: the devices log in without a name.
         patience: seconds after the last message within which all must be acknowledged.
+        most_behind: seconds behind the plan at which the load gives up; 0: never.
     """
 
     port: int
@@ -36,6 +38,7 @@ class Load(msgspec.Struct):
     devices: int = 50
     password: str = ""
     patience: float = 30.0
+    most_behind: float = 0.0
 
 
 class Outcome(msgspec.Struct):
@@ -44,6 +47,7 @@ class Outcome(msgspec.Struct):
     Attributes:
         planned, sent: by device, when the message that closes each window was due, and when it was written.
         starts, ends: by device, the time stamps (ms) of the first and last message of each window.
+        gave_up: it fell `most_behind` and stopped.
         held: ticks at which the load had to wait for acknowledgements.
     """
 
@@ -53,6 +57,7 @@ class Outcome(msgspec.Struct):
     cpu_s: float
     held: int
     reconnects: int
+    gave_up: bool
     planned: dict[str, list[float]]
     sent: dict[str, list[float]]
     starts: dict[str, list[int]]
@@ -104,7 +109,7 @@ class Device(asyncio.Protocol):
                 return
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
         self._transport, self._rest = transport, b""
         password = self._load.password
         transport.write(packets.connect(self.name, self.name if password else "", password))
@@ -150,11 +155,11 @@ class Device(asyncio.Protocol):
         self.out.append(packet)
         place = number % WINDOW
         if place == 0:
-            self.fleet.outcome.starts[self.name].append(int(float(b"%.6f" % now) * 1000))
+            self.fleet.outcome.starts[self.name].append(round(float(b"%.6f" % now) * 1e6) // 1000)
         elif place == WINDOW - 1:
             self.fleet.outcome.planned[self.name].append(due or now)
             self.fleet.outcome.sent[self.name].append(now)
-            self.fleet.outcome.ends[self.name].append(int(float(b"%.6f" % now) * 1000))
+            self.fleet.outcome.ends[self.name].append(round(float(b"%.6f" % now) * 1e6) // 1000)
 
     def flush(self) -> None:
         if self.up.is_set() and self._transport is not None:
@@ -178,7 +183,7 @@ class Fleet:
         names = [name_of(index) for index in range(load.devices)]
         empty: list[dict[str, list[float]]] = [{name: [] for name in names} for _ in range(2)]
         marks: list[dict[str, list[int]]] = [{name: [] for name in names} for _ in range(2)]
-        self.outcome = Outcome(0, 0, 0.0, 0.0, 0, 0, empty[0], empty[1], marks[0], marks[1])
+        self.outcome = Outcome(0, 0, 0.0, 0.0, 0, 0, False, empty[0], empty[1], marks[0], marks[1])
         self.devices = [Device(index, load, self) for index in range(load.devices)]
         self._order = schedule(load.devices, load.windows)
         self._reconnecting: set[asyncio.Task[None]] = set()
@@ -200,6 +205,9 @@ class Fleet:
         at = 0
         while at < total:
             due = min(total, int((time.time() - began) * rate)) if rate else total
+            if self.load.most_behind and due - at > self.load.most_behind * rate:
+                self.outcome.gave_up = True
+                break
             most = at + HELD - self.open
             if due > most:
                 due = most
@@ -209,10 +217,10 @@ class Fleet:
                 at = due
             await asyncio.sleep(TICK_S)
         give_up = time.time() + self.load.patience
-        while self.open and time.time() < give_up:
+        while self.open and time.time() < give_up:  # noqa: ASYNC110 - the same tick as above, for what is still open
             await asyncio.sleep(TICK_S)
         self.outcome.seconds, self.outcome.cpu_s = time.time() - began, time.process_time() - cpu
-        self.outcome.messages, self.outcome.acknowledged = total, self.acknowledged
+        self.outcome.messages, self.outcome.acknowledged = at, self.acknowledged
         self.outcome.reconnects = sum(device.reconnects for device in self.devices)
         self.done = True
         for device in self.devices:

@@ -7,6 +7,7 @@ the last answer as one JSON line, once there are as many or the seconds have pas
 import asyncio
 import sys
 import time
+from typing import cast
 
 import msgspec
 import uvloop
@@ -56,7 +57,7 @@ class Sink(asyncio.Protocol):
                 return
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
         self._transport, self._rest = transport, b""
         transport.write(packets.connect("bench-sink", *self._login[1:], keep_alive=0))
 

@@ -1,7 +1,22 @@
 """The management API over HTTP: health, metrics, status, pipelines, events, devices, configuration."""
 
-from skerry.api.config import ApiConfig
-from skerry.api.service import Api
-from skerry.api.view import NodeView
+from typing import TYPE_CHECKING
 
-__all__ = ["Api", "ApiConfig", "NodeView"]
+from skerry.api.config import ApiConfig
+from skerry.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from skerry.api.service import Api
+    from skerry.api.view import NodeView
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "Api": "service",
+        "NodeView": "view",
+    },
+)
+
+__all__ = [
+    "Api", "ApiConfig", "NodeView",
+]  # fmt: skip

@@ -43,9 +43,9 @@ class Signer(Protocol):
 class Callout:
     """Answers the server's questions on the node's own connection, until it ends.
 
-    Whatever goes wrong with one question, the answer is a refusal and the next one is served. More than `at_most` questions at once
-    are answered with an empty message, which the server takes as a refusal; a decision that takes longer than `patience` (seconds;
-    below the server's `authorization.timeout`) is a refusal too. `refused` counts those by reason.
+    Whatever goes wrong with one question, the answer is a refusal and the next one is served. What comes on top of `at_most`
+    questions at once is answered with an empty message, which the server takes as a refusal; a decision that takes longer
+    than `patience` (seconds; below the server's `authorization.timeout`) is a refusal too. `refused` counts those by reason.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Callout:
         self._asked: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Serve until cancelled or until the connection ends. Raises `UnavailableError` when the server does not answer at all."""
+        """Serve until cancelled or until the connection ends. Raises `UnavailableError` when the server does not answer."""
         subscription = self._client.subscribe(SUBJECT, self._take, GROUP)
         try:
             await self._client.flush()

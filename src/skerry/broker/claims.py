@@ -1,7 +1,8 @@
 """What nats-server asks about a client that wants to connect, and what it is answered. Pure.
 
-Source: nats-server's auth call-out (ADR-26) and github.com/nats-io/jwt version 2: `authorization_request`, `authorization_response`,
-`user`. The answer names the server (`aud`) and the client's one-time key (`sub`), so it is good for this one connection only.
+Source: nats-server's auth call-out (ADR-26) and github.com/nats-io/jwt version 2: `authorization_request`,
+`authorization_response`, `user`. The answer names the server (`aud`) and the client's one-time key (`sub`), so it is good
+for this one connection only. A JWT's payload limit is not among the claims: the server does not hold MQTT clients to it.
 """
 
 from typing import Any, Literal
@@ -35,7 +36,10 @@ class ConnectRequest(msgspec.Struct, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """Let in: as whom, and the subjects it may use. `expires`: microseconds since the epoch, then the server ends the connection."""
+    """Let in: as whom, and the subjects it may use.
+
+    `expires`: microseconds since the epoch; then the server ends the connection.
+    """
 
     name: str
     publish: tuple[str, ...]

@@ -1,6 +1,7 @@
 """`[broker]`, and nats-server's configuration file rendered from a plan. Pure."""
 
-import json
+import ipaddress
+import re
 from typing import Literal
 
 import msgspec
@@ -10,6 +11,8 @@ from skerry.core.units import parse_duration, parse_size
 
 CONTROL_PAYLOAD = 8 * 1024 * 1024
 _LATER = "is not part of this version"
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_ESCAPED = re.compile(r'[\x00-\x1f\x7f"\\]')
 
 
 class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,15 +71,24 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def parse_address(text: str, where: str) -> tuple[str, int]:
-    """Host and port of `host:port` or `[v6]:port`. Raises `ConfigError`."""
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    bad = ConfigError(f"{text!r} is not an address", where=where, allowed="host:port, such as 0.0.0.0:1883 or [::1]:1883")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise bad
-    if (":" in host and not bracketed) or any(mark in host.strip("[]") for mark in "/ []\"'"):
-        raise bad
-    return host.strip("[]"), int(port)
+    """Host and port of `host:port` or `[v6]:port`; port 0 asks the kernel. Raises `ConfigError`."""
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        good = ":" in host and _is_ip(host)
+    else:
+        good = _HOST.fullmatch(host) is not None
+    if not good or re.fullmatch("[0-9]{1,5}", port) is None or int(port) > 65535:
+        raise ConfigError(f"{text!r} is not an address", where=where, allowed="host:port, such as 0.0.0.0:1883 or [::1]:1883")
+    return host, int(port)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class ServerPlan(msgspec.Struct, frozen=True):
@@ -163,5 +175,5 @@ authorization {{
 
 
 def _quote(text: str) -> str:
-    """A string as nats-server's configuration takes it: JSON's escapes, but that it takes other characters as they are."""
-    return json.dumps(text, ensure_ascii=False)
+    """A string as nats-server's configuration takes it: it knows `\\xHH`, and takes all other characters as they are."""
+    return '"' + _ESCAPED.sub(lambda match: f"\\x{ord(match[0]):02x}", text) + '"'

@@ -42,6 +42,7 @@ def screen(state: "DemoState") -> list[Line]:
     lines += [_device(row) for row in state.devices]
     if state.computer:
         lines += [Line(""), Line(f"this computer: {_computer(state.computer)}", "red" if state.loaded else "")]
+    lines += _sentence(f"alarms now: {', '.join(_alarm(each) for each in state.alarms) or 'none'}", "bold red" if alarm else "")
     lines += [Line(""), Line(_scores(state.scores)), Line(_episodes(state.scores))]
     lines.append(Line(f"{number(state.messages_per_s)} messages/s, publish to event {_latency(state.latency_ms)}"))
     lines.append(Line(_traffic(state.bytes_in, state.bytes_up)))
@@ -84,6 +85,11 @@ def _device(row: Mapping[str, Any]) -> Line:
     agree = true == predicted
     style = "" if agree and true == "normal" else "red" if agree else "yellow"
     return Line(f"{clean(row.get('device')):24.23}{true:18.17}{predicted:18.17}{number(row.get('score'), 2):>8}", style)
+
+
+def _alarm(event: Mapping[str, Any]) -> str:
+    what = clean(event["label"]) if event.get("label") is not None else f"score {number(event.get('score'), 2)}"
+    return f"{clean(event.get('key'))} {what}"
 
 
 def _computer(values: Mapping[str, float]) -> str:

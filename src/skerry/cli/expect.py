@@ -90,7 +90,7 @@ def _fields(name: str, expected: Event, came: Event, prefix: str = "") -> list[s
         one, other = expected.get(key, _NOTHING), came.get(key, _NOTHING)
         if isinstance(one, dict) and isinstance(other, dict):
             said += _fields(name, one, other, f"{prefix}{key}.")
-        elif type(one) is not type(other) or one != other:
+        elif one != other:
             said.append(f"{name}: {prefix}{key} should be {_show(one)}, it is {_show(other)}")
     return said
 

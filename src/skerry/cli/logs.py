@@ -3,7 +3,7 @@
 import json
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +39,7 @@ def logs(
             _print(line, here.json)
 
 
-def follow_file(file: Path, at: int) -> Iterator[str]:
+def follow_file(file: Path, at: int) -> Generator[str, None, None]:
     """Whole lines that come after a place of the file, for ever, also when it is rotated."""
     opened = file.open(encoding="utf-8", errors="replace")
     opened.seek(at)

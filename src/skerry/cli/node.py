@@ -4,6 +4,7 @@ import typer
 
 from skerry.cli.session import LOG_FILE, session
 from skerry.cli.status import draw_status
+from skerry.core.errors import UnavailableError
 
 
 def run(context: typer.Context) -> None:
@@ -14,7 +15,14 @@ def run(context: typer.Context) -> None:
     from skerry.core import log
 
     level = "debug" if here.verbose else "warning" if here.quiet else "info"
-    log.configure(level, config.data_dir / LOG_FILE)
+    try:
+        log.configure(level, config.data_dir / LOG_FILE)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot be written: {error.strerror}",
+            where=str(error.filename or config.data_dir),
+            mend="mend node.data_dir or its owner",
+        ) from error
     raise typer.Exit(node.serve(config))
 
 

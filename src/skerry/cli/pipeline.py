@@ -1,8 +1,9 @@
 """`skerry pipeline`: what runs, and testing it offline."""
 
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -10,11 +11,6 @@ import typer
 from skerry.cli.session import Paper, Session, clean, number, session
 from skerry.cli.status import books_sentence, draw_pipelines
 from skerry.core.errors import ConfigError, RejectedError
-
-if TYPE_CHECKING:
-    from skerry.config import NodeConfig
-    from skerry.inference import Models
-    from skerry.pipeline import PipelineSpec
 
 app = typer.Typer(help="Pipelines.", no_args_is_help=True)
 _PIPELINES = "/api/v1/pipelines"
@@ -42,7 +38,7 @@ def show(context: typer.Context, name: _Name) -> None:
             paper.line(books_sentence(answer["ledger"]))
         paper.line()
         for key, value in (answer.get("config") or {}).items():
-            paper.line(f"{clean(key)} = {clean(value)}")
+            paper.line(f"{clean(key)} = {clean(json.dumps(value, ensure_ascii=False))}")
 
     here.show(answer, draw)
 
@@ -55,44 +51,24 @@ def check(
     """Check pipelines without a node: the configuration, and that each model loads and fits."""
     here = session(context)
     config = here.config()
-    from skerry.inference import Models  # late: it brings numpy
+    from skerry.node import check_pipelines  # late: most of the start-up time is its imports
 
-    models = Models(config.models, config.base)
-    chosen = [config.pipeline(name)] if name else config.pipelines
-    rows = [_checked(config, models, spec) for spec in chosen]
+    if name is not None:
+        config.pipeline(name)
+    rows = [row for row in check_pipelines(config) if name in (None, row["name"])]
 
     def draw(paper: Paper) -> None:
         for row in rows:
-            paper.line(f"{row['name']}: {row['error'] or row['walk']}")
+            columns = row.get("columns")
+            made = f", {len(columns)} features: {', '.join(columns)}" if columns else ""
+            paper.line(f"{row['name']}: {'fits' + made if row['ok'] else row['problem']}")
         if not rows:
             paper.line("no pipelines")
 
     here.show({"pipelines": rows}, draw)
-    broken = [row for row in rows if row["error"]]
-    if broken:
-        raise RejectedError(broken[0]["error"], where=f"pipeline {broken[0]['name']}")
-
-
-def _checked(config: "NodeConfig", models: "Models", spec: "PipelineSpec") -> dict[str, Any]:
-    columns = spec.columns
-    walk = [spec.source.topic, spec.window.kind if spec.window.kind != "none" else "every message"]
-    if isinstance(spec.features, str):
-        walk.append(spec.features)
-    elif spec.features and columns:
-        walk.append(f"{len(columns)} features")
-    error = ""
-    if spec.model:
-        found = models.find(spec.model)
-        walk.append(f"{found.name}@{found.version}")
-        try:
-            loaded = models.load(spec.model)
-            if columns:
-                loaded.check_columns(len(columns))
-        except (RejectedError, ConfigError) as problem:
-            error = str(problem)
-    walk.append(f"rule on {spec.rule.field}" if spec.rule else "an event a window")
-    walk.append(", ".join(sink.kind for sink in spec.sinks) or "no sink")
-    return {"name": spec.name, "ok": not error, "walk": " → ".join(walk), "error": error}
+    for row in rows:
+        if not row["ok"]:
+            raise RejectedError(str(row["problem"]), where=f"pipeline {row['name']}")
 
 
 @app.command("test")

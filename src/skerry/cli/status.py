@@ -29,6 +29,9 @@ def draw_status(paper: Paper, status: Row) -> None:
         sentence = _sentence(status.get(name))
         if sentence:
             paper.line(f"{name}: {sentence}")
+    broker = status.get("broker")
+    if isinstance(broker, Mapping) and broker.get("http"):
+        paper.line(f"api: http://{clean(broker['http'])}/api/v1/node")
     models = status.get("models") or []
     if models:
         paper.line(f"models: {', '.join(_model(model) for model in models)}")

@@ -1,7 +1,6 @@
 """What `skerry init` writes. Pure: (template, name, site) → the text of skerry.toml."""
 
 import json
-from collections.abc import Callable
 
 _HEAD = """\
 # A skerry node. Start it with `skerry run`, see it with `skerry status`, check this file with `skerry config check`.
@@ -70,7 +69,11 @@ NAMES = tuple(_TEMPLATES)
 GITIGNORE = "# what the node keeps\n/data/\n"
 
 
-def toml(template: str, name: str, site: str, quote: Callable[[str], str] = json.dumps) -> str:
-    """The text of a template: one of `NAMES`. JSON's strings are TOML's, but for DEL, which TOML wants escaped."""
-    text = _HEAD + _TEMPLATES[template]
-    return text.format(name=quote(name).replace("\x7f", "\\u007f"), site=quote(site).replace("\x7f", "\\u007f"))
+def toml(template: str, name: str, site: str) -> str:
+    """The text of a template: one of `NAMES`."""
+    return (_HEAD + _TEMPLATES[template]).format(name=_quote(name), site=_quote(site))
+
+
+def _quote(text: str) -> str:
+    """A TOML basic string: JSON's escapes are among TOML's, but JSON leaves DEL as it is, which TOML does not allow."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import cast
 
-import structlog
-
 from skerry.core.ports import Log
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -17,6 +15,8 @@ KEPT_FILES = 3
 
 def configure(level: str = "info", file: Path | None = None, *, quiet: bool = False) -> None:
     """Send the log to stderr (unless quiet) and to `file` (0600, rotated at 4 MiB, 3 kept)."""
+    import structlog  # late: most commands log nothing
+
     handlers: list[logging.Handler] = []
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -54,6 +54,33 @@ def configure(level: str = "info", file: Path | None = None, *, quiet: bool = Fa
     )
 
 
+class _Logger:
+    """A room's log; structlog is loaded with the first line."""
+
+    def __init__(self, room: str) -> None:
+        self._name = f"skerry.{room}"
+        self._log: Log | None = None
+
+    def _get(self) -> Log:
+        if self._log is None:
+            import structlog  # late: most commands log nothing
+
+            self._log = cast(Log, structlog.stdlib.get_logger(self._name))
+        return self._log
+
+    def debug(self, event: str, **fields: object) -> None:
+        self._get().debug(event, **fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        self._get().info(event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self._get().warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        self._get().error(event, **fields)
+
+
 def get(room: str) -> Log:
     """The log of one room."""
-    return cast(Log, structlog.stdlib.get_logger(f"skerry.{room}"))
+    return _Logger(room)

@@ -1,10 +1,11 @@
 """Seams between rooms: Protocols that `node.py` fills with what another room built."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Log(Protocol):
@@ -25,7 +26,7 @@ class Scorer(Protocol):
     @property
     def version(self) -> str: ...
 
-    def score(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], Sequence[str | int | None]]:
+    def score(self, rows: "NDArray[np.float64]") -> "tuple[NDArray[np.float64], Sequence[str | int | None]]":
         """Score `[N, features]` or `[N, samples, values]` rows: float64 scores `[N]` and N labels.
 
         Raises `RejectedError` when the rows do not fit the model's input."""

@@ -19,12 +19,14 @@ from skerry.device.registry import Device
 from skerry.trust import hash_password, new_password, verify_password
 
 HASH_THREADS = 2
-MOST_WAITING = 40
-"""Password checks waiting or under way; at about 50 ms each on two threads the last one is answered within a second."""
+MOST_WAITING = 24
+"""Password checks waiting or under way: at 50 to 100 ms each on two threads the last is answered before the server gives up."""
 MOST_REMEMBERED = 16_384
 WRONG_REMEMBERED = 1_024
 WRONG_FOR_S = 30.0
 LINES_A_SECOND = 20
+ANONYMOUS = "$anonymous"
+"""What the server calls clients without a user name: no device can have this id."""
 Find = Callable[[str], Awaitable[Device | None]]
 _log = log.get("audit")
 
@@ -32,10 +34,10 @@ _log = log.get("audit")
 class BrokerLogin:
     """Decides about connect requests. User name = device id, password = its password.
 
-    Nobody gets in while `open` is False. An unknown device costs the same hash as a wrong password, and all refusals look alike to the
-    client. Passwords once verified are remembered as an HMAC under a key of this process, so that a storm of reconnects costs no hashes.
-    `refused` counts by reason: `gate-closed`, `log-full` (or what `refuse_new` was told), `not-mqtt`, `anonymous-off`, `unknown`,
-    `bad-password`, `revoked`, `busy`, `unavailable`.
+    Nobody gets in while `open` is False. An unknown device costs the same hash as a wrong password, and all refusals look
+    alike to the client. Passwords once verified are remembered as an HMAC under a key of this process, so that a storm of
+    reconnects costs no hashes. `refused` counts by reason: `gate-closed`, `log-full` (or what `refuse_new` was told),
+    `not-mqtt`, `anonymous-off`, `unknown`, `bad-password`, `revoked`, `busy`, `unavailable`.
     """
 
     def __init__(self, find: Find, clock: Clock, *, anonymous: bool = False) -> None:
@@ -63,16 +65,16 @@ class BrokerLogin:
 
     async def decide(self, request: ConnectRequest) -> Decision:
         """Grant or refuse one client; where the records cannot be read it is a refusal too."""
+        why = ""
         try:
             decision = self._at_the_gate(request) or await self._decide(request)
         except SkerryError as error:
-            _log.error(f"log-ins cannot be decided: {error}")
-            decision = Refusal("unavailable")
+            decision, why = Refusal("unavailable"), str(error)
         if isinstance(decision, Grant):
             self.granted += 1
         else:
             self.refused[decision.reason] += 1
-        self._note(request, decision)
+        self._note(request, decision, why)
         return decision
 
     def _at_the_gate(self, request: ConnectRequest) -> Decision | None:
@@ -87,7 +89,7 @@ class BrokerLogin:
         if not self._anonymous:
             return Refusal("anonymous-off")
         allowed = for_anonymous()
-        return Grant("anonymous", allowed.publish, allowed.subscribe)
+        return Grant(ANONYMOUS, allowed.publish, allowed.subscribe)
 
     async def _decide(self, request: ConnectRequest) -> Decision:
         device = await self._find(request.username)
@@ -127,7 +129,7 @@ class BrokerLogin:
         verify_password(password, self._nobody)
         return False
 
-    def _note(self, request: ConnectRequest, decision: Decision) -> None:
+    def _note(self, request: ConnectRequest, decision: Decision, why: str) -> None:
         left_out = self._lines.take()
         if left_out is None:
             return
@@ -136,6 +138,8 @@ class BrokerLogin:
         }  # fmt: skip
         if left_out:
             fields["lines_left_out"] = left_out
+        if why:
+            fields["why"] = why
         if isinstance(decision, Grant):
             _log.info("log-in", **fields)
         else:

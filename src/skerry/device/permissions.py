@@ -1,7 +1,7 @@
 """Which topics a device may use, and the subjects that nats-server is told. Pure.
 
-A template is `pub:<topic filter>` or `sub:<topic filter>`; `{device}` stands for the device's id. Subjects follow nats-server's MQTT
-rules (`skerry.broker.to_subject`), and `a/#` takes in `a` itself (MQTT 3.1.1, 4.7.1.2).
+A template is `pub:<topic filter>` or `sub:<topic filter>`; `{device}` stands for the device's id. Subjects follow
+nats-server's MQTT rules (`skerry.broker.to_subject`), and `a/#` takes in `a` itself (MQTT 3.1.1, 4.7.1.2).
 """
 
 import re
@@ -14,8 +14,8 @@ from skerry.core.errors import RejectedError
 
 OWN = ("pub:devices/{device}/#", "pub:status/{device}", "sub:commands/{device}/#")
 ANONYMOUS = tuple(f"{right}:{root}/#" for right in ("pub", "sub") for root in ("devices", "commands", "events"))
-# What the server subscribes to on a client's behalf: deliveries of QoS 1 and 2, and the second half of QoS 2. It refuses clients that
-# ask for these topics themselves.
+# What the server subscribes to on a client's behalf: deliveries of QoS 1 and 2, and the second half of QoS 2. Clients that
+# ask for these topics themselves are refused by the server.
 SESSION = ("$MQTT.sub.>", "$MQTT.deliver.pubrel.>")
 MOST_TEMPLATES, LONGEST = 32, 256
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_:@-]{0,63}")

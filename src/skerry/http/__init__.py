@@ -1,12 +1,31 @@
 """HTTP: a server shell over plain requests and responses, problem details, server-sent events, and clients for both ends."""
 
-from skerry.http.async_client import AsyncClient
-from skerry.http.client import Client
+from typing import TYPE_CHECKING
+
+from skerry.core.lazy import lazy
 from skerry.http.messages import UNIX, Handler, Request, Response, Route, Stream, json_response
 from skerry.http.problem import NotFoundError, RefusedError, UnreachableError, error_of, problem, problem_of
-from skerry.http.server import HttpServer, Limits
-from skerry.http.sse import Message, MessageParser, comment, message
 from skerry.http.target import Target, parse_target
+
+if TYPE_CHECKING:
+    from skerry.http.async_client import AsyncClient
+    from skerry.http.client import Client
+    from skerry.http.server import HttpServer, Limits
+    from skerry.http.sse import Message, MessageParser, comment, message
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "AsyncClient": "async_client",
+        "Client": "client",
+        "HttpServer": "server",
+        "Limits": "server",
+        "Message": "sse",
+        "MessageParser": "sse",
+        "comment": "sse",
+        "message": "sse",
+    },
+)
 
 __all__ = [
     "UNIX", "AsyncClient", "Client", "Handler", "HttpServer", "Limits", "Message", "MessageParser", "NotFoundError",

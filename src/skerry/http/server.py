@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from skerry.core.errors import SkerryError, UnavailableError
-from skerry.core.log import get
 from skerry.http.messages import UNIX, Request, Response, Route, Stream
 from skerry.http.problem import problem, problem_of
 
@@ -51,6 +50,8 @@ class HttpServer:
     def __init__(self, routes: Sequence[Route], limits: Limits = Limits()) -> None:  # noqa: B008 - a frozen struct
         self._routes = routes
         self._limits = limits
+        from skerry.core.log import get  # late: clients go without
+
         self._log = get("http")
         self._stopping = asyncio.Event()
         self._runner: web.AppRunner | None = None

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from skerry.core.errors import ConfigError, RejectedError, suggestion
 from skerry.core.units import parse_duration, parse_size
-from skerry.inference.model import Model, load_model
+
+if TYPE_CHECKING:
+    from skerry.inference.model import Model
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +43,7 @@ class Models:
         self._configs = list(configs)
         self._base = base
         self._threads = threads
-        self._loaded: dict[tuple[str, str], Model] = {}
+        self._loaded: dict[tuple[str, str], "Model"] = {}
         seen = set()
         for at, config in enumerate(configs):
             if (config.name, config.version) in seen:
@@ -65,11 +67,13 @@ class Models:
         versions = ", ".join(config.version for config in found)
         raise ConfigError(f"model {name!r} has no version {version!r}", where="model", allowed=f"{versions}, active")
 
-    def load(self, reference: str) -> Model:
+    def load(self, reference: str) -> "Model":
         """The loaded model of a reference. Raises `ConfigError`, `RejectedError`."""
         config = self.find(reference)
         key = (config.name, config.version)
         if key not in self._loaded:
+            from skerry.inference.model import load_model  # late: it brings numpy, and names alone need none
+
             self._loaded[key] = load_model(self._base / config.file, config.name, config.version, self._threads)
         return self._loaded[key]
 

@@ -1,35 +1,71 @@
 """Pipelines: what the configuration says, how a message becomes an event, and the state that a checkpoint keeps."""
 
-from skerry.pipeline.checkpoint import BUCKET, CheckpointStore, stored_cursors
-from skerry.pipeline.event import (
-    DEAD,
-    DEAD_PREFIX,
-    EVENTS,
-    EVENTS_PREFIX,
-    DeadLetter,
-    Event,
-    Output,
-    unpack_letters,
-)  # fmt: skip
-from skerry.pipeline.offline import run_file, run_messages, show_letter
-from skerry.pipeline.relay import Relay, deliveries
-from skerry.pipeline.runner import BATCH, WINDOW_HEADER, Runner, Trace
+from typing import TYPE_CHECKING
+
+from skerry.core.lazy import lazy
 from skerry.pipeline.spec import PipelineSpec, SinkSpec, parse_pipeline
-from skerry.pipeline.state import Ledger, PipelineState, books, decode_state, encode_state
-from skerry.pipeline.topics import (
-    MQTT_PREFIX,
-    QOS0_PREFIX,
-    RETRY_PREFIX,
-    event_topic,
-    filter_matches,
-    key_token,
-    log_subjects,
-    topic_of,
-)  # fmt: skip
+
+if TYPE_CHECKING:
+    from skerry.pipeline.checkpoint import BUCKET, CheckpointStore, stored_cursors
+    from skerry.pipeline.event import DEAD, DEAD_PREFIX, EVENTS, EVENTS_PREFIX, DeadLetter, Event, Output, unpack_letters
+    from skerry.pipeline.offline import run_file, run_messages, show_letter
+    from skerry.pipeline.relay import Relay, deliveries
+    from skerry.pipeline.runner import BATCH, WINDOW_HEADER, Runner, Trace
+    from skerry.pipeline.state import Ledger, PipelineState, books, decode_state, encode_state
+    from skerry.pipeline.topics import (
+        MQTT_PREFIX,
+        QOS0_PREFIX,
+        RETRY_PREFIX,
+        event_topic,
+        filter_matches,
+        key_token,
+        log_subjects,
+        topic_of,
+    )
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "BATCH": "runner",
+        "BUCKET": "checkpoint",
+        "CheckpointStore": "checkpoint",
+        "DEAD": "event",
+        "DEAD_PREFIX": "event",
+        "DeadLetter": "event",
+        "EVENTS": "event",
+        "EVENTS_PREFIX": "event",
+        "Event": "event",
+        "Ledger": "state",
+        "MQTT_PREFIX": "topics",
+        "Output": "event",
+        "PipelineState": "state",
+        "QOS0_PREFIX": "topics",
+        "RETRY_PREFIX": "topics",
+        "Relay": "relay",
+        "Runner": "runner",
+        "Trace": "runner",
+        "WINDOW_HEADER": "runner",
+        "books": "state",
+        "decode_state": "state",
+        "deliveries": "relay",
+        "encode_state": "state",
+        "event_topic": "topics",
+        "filter_matches": "topics",
+        "key_token": "topics",
+        "log_subjects": "topics",
+        "run_file": "offline",
+        "run_messages": "offline",
+        "show_letter": "offline",
+        "stored_cursors": "checkpoint",
+        "topic_of": "topics",
+        "unpack_letters": "event",
+    },
+)
 
 __all__ = [
     "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "EVENTS", "EVENTS_PREFIX", "MQTT_PREFIX", "QOS0_PREFIX", "RETRY_PREFIX",
-    "WINDOW_HEADER", "CheckpointStore", "DeadLetter", "Event", "Ledger", "Output", "PipelineSpec", "PipelineState", "Relay", "Runner", "SinkSpec",
-    "Trace", "books", "decode_state", "deliveries", "encode_state", "event_topic", "filter_matches", "key_token", "log_subjects",
-    "parse_pipeline", "run_file", "run_messages", "show_letter", "stored_cursors", "topic_of", "unpack_letters",
+    "WINDOW_HEADER", "CheckpointStore", "DeadLetter", "Event", "Ledger", "Output", "PipelineSpec", "PipelineState", "Relay",
+    "Runner", "SinkSpec", "Trace", "books", "decode_state", "deliveries", "encode_state", "event_topic", "filter_matches",
+    "key_token", "log_subjects", "parse_pipeline", "run_file", "run_messages", "show_letter", "stored_cursors", "topic_of",
+    "unpack_letters",
 ]  # fmt: skip

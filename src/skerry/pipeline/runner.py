@@ -217,10 +217,10 @@ class Runner:
         if self.spec.dedup == "off":
             return False
         if self.spec.dedup == "time":
-            mark = zlib.crc32(frame[3]) << 64 | int(rows[0][0]) & 0xFFFFFFFFFFFFFFFF
+            mark = zlib.crc32(frame[3]) << 31 ^ int(rows[0][0])
         else:
             mark = int(digest(str(identity)), 16)
-        mark &= 0x7FFFFFFFFFFFFFFF
+        mark &= 0x7FFFFFFFFFFFFFFF  # what msgpack holds: the payload in the upper 32 bits, the time in all
         recent = self.state.recent.setdefault(key, [])
         if mark in recent:
             self.state.ledger.duplicates += 1

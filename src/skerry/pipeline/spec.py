@@ -10,7 +10,7 @@ from skerry.core.settings import build
 from skerry.core.units import parse_duration, parse_rate, parse_size
 from skerry.pipeline.rule import RuleSpec
 from skerry.pipeline.topics import check_filter, check_name
-from skerry.window.features import check_names, column_names
+from skerry.window.names import check_names, column_names
 from skerry.window.spec import WindowSpec
 
 Format = Literal["json", "msgpack", "cbor", "float32", "text"]

@@ -50,9 +50,16 @@ class Exit(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        how = f"ended by {signal.Signals(-self.code).name}" if self.code < 0 else f"exit code {self.code}"
+        how = f"ended by {_signal_name(-self.code)}" if self.code < 0 else f"exit code {self.code}"
         last = self.tail.strip().rsplit("\n", 1)[-1]
         return f"{how}: {last}" if last else how
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class Record(msgspec.Struct):
@@ -63,7 +70,11 @@ class Record(msgspec.Struct):
 
 
 class Child:
-    """One child process, once started; not restarted. Start it from the main thread: its death signal is bound to that thread."""
+    """One child process, once started; not restarted.
+
+    Start it from the main thread: the kernel sends the death signal when the thread that forked ends. What runs between fork
+    and exec takes no lock, imports nothing and logs nothing, so the parent may have other threads.
+    """
 
     def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
@@ -81,7 +92,8 @@ class Child:
 
     async def start(self) -> None:
         """Start it. Raises OSError when the program cannot be run."""
-        limit = self.spec.memory_limit
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = self.spec.memory_limit if most == resource.RLIM_INFINITY else min(self.spec.memory_limit, most)
         parent = os.getpid()
 
         def in_child() -> None:
@@ -101,13 +113,15 @@ class Child:
             preexec_fn=in_child,
             start_new_session=True,
         )
-        self.spec.run_dir.mkdir(parents=True, exist_ok=True)
-        _write_record(_record_path(self.spec.run_dir, self.spec.name), self._process.pid)
+        # a full disk must not keep a child from running: the death signal ends it also without a record
+        with contextlib.suppress(OSError):
+            self.spec.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _write_record(_record_path(self.spec.run_dir, self.spec.name), self._process.pid)
         self._stderr = asyncio.create_task(self._read_stderr(self._process))
 
     async def _read_stderr(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
-        while line := await process.stderr.readline():
+        while line := await _line(process.stderr):
             text = line.decode(errors="replace").rstrip()
             self.tail.append(text[:500])
             if self.spec.on_stderr is not None:
@@ -122,8 +136,9 @@ class Child:
 
     async def read_line(self) -> bytes:
         """The next line of its stdout, empty at the end."""
-        assert self._process is not None and self._process.stdout is not None
-        return await self._process.stdout.readline()
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return await _line(self._process.stdout)
 
     async def wait(self) -> Exit:
         """Wait for its end."""
@@ -133,8 +148,7 @@ class Child:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await asyncio.shield(self._stderr)
-        with contextlib.suppress(FileNotFoundError):
-            _record_path(self.spec.run_dir, self.spec.name).unlink()
+        _record_path(self.spec.run_dir, self.spec.name).unlink(missing_ok=True)
         return Exit(code, "\n".join(self.tail))
 
     def send(self, number: signal.Signals) -> None:
@@ -160,6 +174,15 @@ class Child:
     def memory(self) -> int:
         """Resident bytes; 0 when it has ended."""
         return memory_of(self.pid) if self.running and self.pid is not None else 0
+
+
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    """The next line, empty at the end; lines over the limit are left out."""
+    while True:
+        try:
+            return await stream.readline()
+        except ValueError:
+            continue
 
 
 def memory_of(pid: int) -> int:
@@ -212,17 +235,21 @@ def left_over(run_dir: Path, name: str) -> int | None:
 
 
 async def end_left_over(run_dir: Path, name: str, seconds: float = 5.0) -> int | None:
-    """End such a child: SIGTERM, then SIGKILL; answers its pid, or None when there was none."""
+    """End such a child and its record: SIGTERM, then SIGKILL; answers its pid, or None when there was none.
+
+    Also for one that is stopped (SIGSTOP): it is woken, for it hears SIGTERM only then."""
     pid = left_over(run_dir, name)
     if pid is None:
         return None
     for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, seconds)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
+            os.kill(pid, signal.SIGCONT)
         waited = 0.0
         while left_over(run_dir, name) is not None and waited < patience:
             await asyncio.sleep(0.02)
             waited += 0.02
         if left_over(run_dir, name) is None:
+            _record_path(run_dir, name).unlink(missing_ok=True)
             break
     return pid

@@ -4,8 +4,6 @@ Source: github.com/nats-io/jwt, version 2: the issuer (`iss`) is the public nkey
 """
 
 import base64
-import binascii
-import hashlib
 from typing import Any
 
 import msgspec
@@ -19,10 +17,8 @@ Claims = dict[str, Any]
 
 
 def sign_token(pair: KeyPair, claims: Claims) -> str:
-    """Encode and sign; `iss` and `jti` (a hash of the claims) are added. The caller sets `iat` (Unix seconds)."""
-    body = {**claims, "iss": pair.public}
-    body["jti"] = base64.b32encode(hashlib.sha256(msgspec.json.encode(body)).digest()).decode().rstrip("=")
-    signed = f"{_HEADER}.{_text(msgspec.json.encode(body))}"
+    """Encode and sign; `iss` is added. The caller sets `iat` (Unix seconds)."""
+    signed = f"{_HEADER}.{_text(msgspec.json.encode({**claims, 'iss': pair.public}))}"
     return f"{signed}.{_text(pair.sign(signed.encode()))}"
 
 
@@ -38,7 +34,7 @@ def verify_token(token: str | bytes, role: Role) -> Claims:
         header: object = msgspec.json.decode(_bytes(parts[0]))
         claims: object = msgspec.json.decode(_bytes(parts[1]))
         signature = _bytes(parts[2])
-    except (msgspec.DecodeError, ValueError, binascii.Error) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise RejectedError("that is not a token") from error
     if not isinstance(header, dict) or header.get("typ") != "JWT" or header.get("alg") != ALGORITHM:
         raise RejectedError(f"the token is not signed with {ALGORITHM}")

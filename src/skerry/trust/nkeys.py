@@ -8,6 +8,7 @@ import base64
 import binascii
 import contextlib
 import enum
+import functools
 import os
 from pathlib import Path
 
@@ -69,10 +70,15 @@ class KeyPair:
 def verify(public: str, message: bytes, signature: bytes, role: Role) -> bool:
     """Whether the holder of a public key of that role signed the message; a key that cannot be read signed nothing."""
     try:
-        Ed25519PublicKey.from_public_bytes(check_public(public, role)).verify(signature, message)
+        _public_key(public, role).verify(signature, message)
     except (InvalidSignature, RejectedError, ValueError):
         return False
     return True
+
+
+@functools.lru_cache(maxsize=32)
+def _public_key(public: str, role: Role) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(check_public(public, role))
 
 
 def check_public(text: str, role: Role) -> bytes:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from skerry.core.errors import ConfigError, suggestion
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -116,18 +114,6 @@ FEATURES: dict[str, Callable[[Segments], Floats]] = {
     "crossings": lambda s: s.crossings(),
     "count": lambda s: np.broadcast_to(s.counts[:, None].astype(np.float64), s.mean.shape),
 }
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Raise `ConfigError` for the first name that is not a known feature, with the nearest known one."""
-    for name in names:
-        if name not in FEATURES:
-            raise ConfigError(f"unknown feature {name!r}{suggestion(name, FEATURES)}", allowed=", ".join(sorted(FEATURES)))
-
-
-def column_names(names: Sequence[str], values: Sequence[str]) -> list[str]:
-    """Names of the feature columns, value-major: `x_mean, x_std, …, y_mean, …`."""
-    return [f"{value}_{name}" for value in values for name in names]
 
 
 def compute(names: Sequence[str], values: Floats, offsets: Ints) -> Floats:

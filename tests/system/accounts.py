@@ -1,0 +1,97 @@
+"""The pipelines that the fault tests run, and the reckoning: which message is in which window, how often, and what is left over."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from skerry.core.clock import to_rfc3339
+from tests.fixtures.node import RunningNode, until
+from tests.system.fleet import Device, Fleet
+
+SECOND = 1_000_000
+PIPELINE = """
+[[pipelines]]
+name = "{name}"
+source = {{ topic = "devices/+/numbers", time = "ts", values = ["n"], max_future = "10m" }}
+window = {{ kind = "tumbling", size = "1s", lateness = "{lateness}" }}
+features = ["count", "min", "max", "sum"]
+dedup = "{dedup}"
+"""
+ONCE, EVERY = "once", "every"
+BOTH = PIPELINE.format(name=ONCE, dedup="time", lateness="30s") + PIPELINE.format(name=EVERY, dedup="off", lateness="30s")
+
+
+class Account(msgspec.Struct):
+    """What came of a fleet's messages.
+
+    Attributes:
+        resent: messages that the log holds twice since their PUBACK was lost on the way.
+    """
+
+    acknowledged: int
+    windows: int
+    resent: int
+
+
+def windows_of(devices: Iterable[Device]) -> dict[tuple[str, str], list[int]]:
+    """Serial numbers by device and start of their window."""
+    found: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for device in devices:
+        for serial, stamp in enumerate(device.times):
+            found[device.name, to_rfc3339(stamp - stamp % SECOND)].append(serial)
+    return found
+
+
+def numbers(event: dict[str, Any]) -> tuple[float, float, float, float]:
+    """count, min, max and sum of the serial numbers in an event's window."""
+    features = event["features"]
+    return features["n_count"], features["n_min"], features["n_max"], features["n_sum"]
+
+
+def check_unique(events: list[dict[str, Any]]) -> None:
+    """No id and no window is in the event log twice."""
+    ids, places = Counter(event["id"] for event in events), Counter((event["key"], event["start"]) for event in events)
+    assert [each for each, count in ids.items() if count > 1] == []
+    assert [each for each, count in places.items() if count > 1] == []
+
+
+def settle(node: RunningNode, fleet: Fleet, seconds: float = 30.0) -> None:
+    """End the load, and wait until all is acknowledged, processed and closed but for the devices' last messages."""
+    fleet.stop()
+    until(lambda: fleet.unacknowledged == 0, seconds, "every message is acknowledged")
+    fleet.close_windows()
+    until(lambda: fleet.unacknowledged == 0, seconds, "every message is acknowledged")
+    wanted = fleet.sent - len(fleet.devices)
+    try:
+        until(lambda: node.pipeline(ONCE)["ledger"]["scored"] >= wanted, seconds, "every message is scored")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {wanted} wanted, {node.pipeline(ONCE)}\n{node.output[-3000:]}") from error
+    until(lambda: node.pipeline(EVERY)["ledger"]["open"] == node.pipeline(ONCE)["ledger"]["open"], seconds, "both are through")
+
+
+def check(node: RunningNode, fleet: Fleet) -> Account:
+    """The books of both pipelines close, and every window holds what was acknowledged: once, and in one window only."""
+    expected = windows_of(fleet.devices)
+    last = {(device.name, to_rfc3339(device.times[-1] - device.times[-1] % SECOND)) for device in fleet.devices}
+    once, every = node.events(ONCE), node.events(EVERY)
+    for events in (once, every):
+        check_unique(events)
+        assert {(event["key"], event["start"]) for event in events} == set(expected) - last
+    for event in once:
+        serials = expected[event["key"], event["start"]]
+        assert numbers(event) == (len(serials), serials[0], serials[-1], sum(serials)), event
+    again = 0
+    for event in every:
+        serials, found = expected[event["key"], event["start"]], numbers(event)
+        assert found[1:3] == (serials[0], serials[-1]), event
+        assert found[0] >= len(serials), event
+        again += int(found[0]) - len(serials)
+    books = {name: node.pipeline(name)["ledger"] for name in (ONCE, EVERY)}
+    for each in books.values():
+        assert (each["difference"], each["dead_letters"], each["given_up"]) == (0, {}, 0), books
+    again += books[EVERY]["open"] - len(fleet.devices)
+    assert books[ONCE]["received"] == books[EVERY]["received"] == fleet.sent + again
+    assert books[ONCE]["duplicates"] == again
+    return Account(fleet.acknowledged, len(once), again)

@@ -1,0 +1,120 @@
+"""Devices that number their messages: MQTT clients that keep each message until its PUBACK, over any number of connections."""
+
+import json
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import paho.mqtt.client as mqtt
+
+TOPIC = "devices/{}/numbers"
+AHEAD_S = 60.0
+"""How far ahead of all others a device's last message is, so that all its windows close."""
+
+
+def connected(client_id: str, address: tuple[str, int], username: str = "", password: str = "") -> mqtt.Client:
+    """A client with a kept session and its thread; it connects now or as soon as the broker is there, again and again."""
+    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
+    client.reconnect_delay_set(0.1, 0.5)
+    client.max_inflight_messages_set(200)
+    if username:
+        client.username_pw_set(username, password)
+    client.connect_async(*address, keepalive=10)
+    client.loop_start()
+    return client
+
+
+class Device:
+    """One device. Its n-th message carries the value n and the time of its making.
+
+    Attributes:
+        times: time stamp of each message in microseconds, by serial number.
+        acknowledged: serial numbers whose PUBACK has come.
+    """
+
+    def __init__(self, name: str, address: tuple[str, int], qos: int = 1, password: str = "", topic: str = TOPIC) -> None:
+        self.name = name
+        self.qos = qos
+        self.times: list[int] = []
+        self.acknowledged: set[int] = set()
+        self._topic = topic.format(name)
+        self._serials: dict[int, deque[int]] = {}
+        self._acks: deque[int] = deque()
+        self.client = connected(name, address, name if password else "", password)
+        self.client.on_publish = self._on_publish
+
+    def _on_publish(self, client: mqtt.Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
+        # paho holds a lock of its own here that publish() takes too: nothing may be waited for
+        self._acks.append(mid)
+
+    def publish(self, ahead: float = 0.0) -> int:
+        """Send the next message; its serial number."""
+        serial = len(self.times)
+        stamp = time.time_ns() // 1000 + round(ahead * 1e6)
+        self.times.append(stamp)
+        info = self.client.publish(self._topic, json.dumps({"ts": stamp / 1e6, "n": serial}), qos=self.qos)
+        self._serials.setdefault(info.mid, deque()).append(serial)
+        return serial
+
+    def settle(self) -> int:
+        """Take the acknowledgements in; how many messages have none yet."""
+        while self._acks:
+            mid = self._acks.popleft()
+            self.acknowledged.add(self._serials[mid].popleft())
+        return len(self.times) - len(self.acknowledged)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+class Fleet:
+    """Several devices and the thread that makes them publish in turn, `rate` messages a second in all."""
+
+    def __init__(self, address: tuple[str, int], devices: int, rate: float) -> None:
+        self.devices = [Device(f"d{at}", address) for at in range(devices)]
+        self._rate = rate
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Fleet":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        for device in self.devices:
+            device.close()
+
+    def _run(self) -> None:
+        began, sent = time.monotonic(), 0
+        while not self._end.is_set():
+            due = int((time.monotonic() - began) * self._rate)
+            for at in range(sent, due):
+                self.devices[at % len(self.devices)].publish()
+            sent = due
+            self._end.wait(0.01)
+
+    def stop(self) -> None:
+        """End the load; nothing new is published."""
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def close_windows(self) -> None:
+        """One message a device, far ahead: all windows before it close."""
+        for device in self.devices:
+            device.publish(AHEAD_S)
+
+    @property
+    def sent(self) -> int:
+        return sum(len(device.times) for device in self.devices)
+
+    @property
+    def unacknowledged(self) -> int:
+        return sum(device.settle() for device in self.devices)
+
+    @property
+    def acknowledged(self) -> int:
+        return self.sent - self.unacknowledged
