@@ -46,7 +46,7 @@ class Outcome(msgspec.Struct):
 
     Attributes:
         planned, sent: by device, when the message that closes each window was due, and when it was written.
-        starts, ends: by device, the time stamps (ms) of the first and last message of each window.
+        stamps: by device, the time stamps of all messages, in milliseconds.
         gave_up: it fell `most_behind` and stopped.
         held: ticks at which the load had to wait for acknowledgements.
     """
@@ -60,8 +60,7 @@ class Outcome(msgspec.Struct):
     gave_up: bool
     planned: dict[str, list[float]]
     sent: dict[str, list[float]]
-    starts: dict[str, list[int]]
-    ends: dict[str, list[int]]
+    stamps: dict[str, list[int]]
 
 
 def name_of(index: int) -> str:
@@ -93,6 +92,8 @@ class Device(asyncio.Protocol):
         self.unacknowledged: dict[int, bytes] = {}
         self.number = 0
         self.reconnects = -1
+        outcome = fleet.outcome
+        self.stamps, self.planned, self.sent = outcome.stamps[self.name], outcome.planned[self.name], outcome.sent[self.name]
         self._load = load
         self._rest = b""
         self._transport: asyncio.Transport | None = None
@@ -117,7 +118,7 @@ class Device(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.up.clear()
         if not self.fleet.done:
-            self.fleet.reconnect(self)
+            self.fleet.reconnect(self, 0.2)
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data if self._rest else data
@@ -125,8 +126,9 @@ class Device(asyncio.Protocol):
             if len(data) < 4:
                 self._rest = data
                 return
-            if data[3]:
-                raise SystemExit(f"the broker refuses {self.name}: CONNACK {data[3]}")
+            if data[3] and self._transport is not None:
+                self._transport.close()  # as devices do: ask again
+                return
             self._went_up()
             data = data[4:]
         whole = len(data) & ~3
@@ -148,18 +150,15 @@ class Device(asyncio.Protocol):
         """Build the next message; it is written by `flush`."""
         number = self.number
         self.number += 1
-        now = time.time()
+        now = round(time.time(), 6)
         mid = number % 65_535 + 1
         packet = b'%b%c%c{"ts":%.6f%b' % (self._head, mid >> 8, mid & 255, now, self.fleet.tails[number & 255])
         self.unacknowledged[mid] = packet
         self.out.append(packet)
-        place = number % WINDOW
-        if place == 0:
-            self.fleet.outcome.starts[self.name].append(round(float(b"%.6f" % now) * 1e6) // 1000)
-        elif place == WINDOW - 1:
-            self.fleet.outcome.planned[self.name].append(due or now)
-            self.fleet.outcome.sent[self.name].append(now)
-            self.fleet.outcome.ends[self.name].append(round(float(b"%.6f" % now) * 1e6) // 1000)
+        self.stamps.append(round(now * 1e6) // 1000)
+        if number % WINDOW == WINDOW - 1:
+            self.planned.append(due or now)
+            self.sent.append(now)
 
     def flush(self) -> None:
         if self.up.is_set() and self._transport is not None:
@@ -182,8 +181,8 @@ class Fleet:
         self.done = False
         names = [name_of(index) for index in range(load.devices)]
         empty: list[dict[str, list[float]]] = [{name: [] for name in names} for _ in range(2)]
-        marks: list[dict[str, list[int]]] = [{name: [] for name in names} for _ in range(2)]
-        self.outcome = Outcome(0, 0, 0.0, 0.0, 0, 0, False, empty[0], empty[1], marks[0], marks[1])
+        stamps: dict[str, list[int]] = {name: [] for name in names}
+        self.outcome = Outcome(0, 0, 0.0, 0.0, 0, 0, False, empty[0], empty[1], stamps)
         self.devices = [Device(index, load, self) for index in range(load.devices)]
         self._order = schedule(load.devices, load.windows)
         self._reconnecting: set[asyncio.Task[None]] = set()
@@ -193,8 +192,12 @@ class Fleet:
             await device.connect()
         await asyncio.wait_for(asyncio.gather(*(device.up.wait() for device in self.devices)), 30)
 
-    def reconnect(self, device: Device) -> None:
-        task = asyncio.get_running_loop().create_task(device.connect())
+    def reconnect(self, device: Device, delay: float) -> None:
+        async def connect() -> None:
+            await asyncio.sleep(delay)
+            await device.connect()
+
+        task = asyncio.get_running_loop().create_task(connect())
         self._reconnecting.add(task)
         task.add_done_callback(self._reconnecting.discard)
 

@@ -77,7 +77,7 @@ def median_row(name: str, figure: str, unit: str, goal: str, skerry: list[float]
 
 
 async def holds(make: Callable[[Path], System], rate: float, seconds: float, say: Say) -> bool:
-    """Whether a system keeps up with a rate: every message acknowledged, every window scored, p99 below 250 ms from when it was due."""
+    """Whether a system keeps up: every message acknowledged, every window scored, p99 from when it was due below 250 ms."""
     async with running(make) as (system, sink):
         assert sink is not None
         load = load_for(system, rate, windows_for(rate, seconds), most_behind=1.0)
@@ -149,7 +149,7 @@ async def killed(make: Callable[[Path], System], part: str, say: Say) -> float:
         finally:
             await helper.stop()
         found = judge(load, outcome, await sink.take(KILL_WINDOWS * load.devices, 15.0))
-        say(f"  {system.name}, kill -9 of {part}: {found.missing} windows lost, {found.strange} torn, {found.doubled} doubled")
+        say(f"  {system.name}, kill -9 of {part}: {found.missing} windows lost, {found.torn} torn, {found.doubled} doubled")
         return float(found.missing)
 
 
@@ -202,9 +202,8 @@ async def drain(options: Options, say: Say) -> list[Row]:
                 await helper.stop()
             await system.call("POST", "/pipelines/bench/resume")
             found.append(await drained(system, outcome.messages))
-            say(
-                f"  backlog of {outcome.messages:,} published at {outcome.messages / outcome.seconds:,.0f}/s, drained at {found[-1]:,.0f}/s"
-            )
+            inwards = outcome.messages / outcome.seconds
+            say(f"  backlog of {outcome.messages:,} published at {inwards:,.0f}/s, drained at {found[-1]:,.0f}/s")
     return [median_row("drain", "messages/s of the worker, draining a backlog", "/s", "≥ 80,000", found)]
 
 

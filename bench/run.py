@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+import time
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 import msgspec
@@ -55,7 +57,12 @@ class Sink(Helper):
         return sink
 
     async def take(self, count: int, seconds: float) -> list[Seen]:
-        return msgspec.json.decode(await self.ask(f"{count} {seconds}"), type=list[Seen])
+        """All events since the last call, once there are `count` different ones or the seconds have passed."""
+        seen: list[Seen] = []
+        give_up = time.monotonic() + seconds
+        while (short := count - len({event.id for event in seen})) > 0 and (left := give_up - time.monotonic()) > 0:
+            seen += msgspec.json.decode(await self.ask(f"{short} {left}"), type=list[Seen])
+        return seen
 
 
 class Run(NamedTuple):
@@ -63,8 +70,8 @@ class Run(NamedTuple):
 
     Attributes:
         due_ms, sent_ms: for each window that came, from when its last message was due, or was written, to its event.
-        missing: windows of which no whole event came.
-        strange: events that are no window that was sent, so torn.
+        missing: windows that were sent less events of 32 messages that followed each other.
+        torn: events of other messages.
         doubled: events that came again with the id of one before.
     """
 
@@ -73,7 +80,7 @@ class Run(NamedTuple):
     due_ms: np.ndarray
     sent_ms: np.ndarray
     missing: int
-    strange: int
+    torn: int
     doubled: int
 
     @property
@@ -106,7 +113,7 @@ async def run(system: System, sink: Sink, load: Load, patience: float = 5.0) -> 
         outcome = msgspec.json.decode(await helper.ask(), type=Outcome)
     finally:
         await helper.stop()
-    seen = await sink.take(load.windows * load.devices, 0.0 if outcome.gave_up else patience)
+    seen = await sink.take(load.windows * load.devices, 0.1 if outcome.gave_up else patience)
     return judge(load, outcome, seen)
 
 
@@ -116,26 +123,29 @@ def windows_for(rate: float, seconds: float, devices: int = 50) -> int:
 
 
 def judge(load: Load, outcome: Outcome, seen: list[Seen]) -> Run:
-    """Put events and windows together by device and the times of first and last message."""
-    whole = {}
-    for name, ends in outcome.ends.items():
-        for at, (start, last) in enumerate(zip(outcome.starts[name], ends, strict=True)):
-            whole[name, start, last] = (outcome.planned[name][at], outcome.sent[name][at])
-    expected = len(whole)
-    due, sent, strange, doubled = [], [], 0, 0
+    """Put events and messages together by device and the times of first and last message of the window."""
+    due, sent, whole, torn, doubled = [], [], 0, 0, 0
     ids = set()
     for event in seen:
         if event.id in ids:
             doubled += 1
             continue
         ids.add(event.id)
-        found = whole.pop((event.key, stamp(event.start), stamp(event.end)), None)
-        if found is None or event.count != WINDOW:
-            strange += 1
+        stamps = outcome.stamps[event.key]
+        first, last = stamp(event.start), stamp(event.end)
+        # several messages may bear one millisecond
+        least = bisect_left(stamps, last) - bisect_right(stamps, first) + 1
+        most = bisect_right(stamps, last) - 1 - bisect_left(stamps, first)
+        if event.count != WINDOW or not least <= WINDOW - 1 <= most:
+            torn += 1
             continue
-        due.append(1000 * (event.at - found[0]))
-        sent.append(1000 * (event.at - found[1]))
-    return Run(load, outcome, np.array(due), np.array(sent), expected - len(due), strange, doubled)
+        whole += 1
+        window = bisect_right(stamps, last) // WINDOW - 1
+        if window >= 0 and stamps[window * WINDOW + WINDOW - 1] == last:
+            due.append(1000 * (event.at - outcome.planned[event.key][window]))
+            sent.append(1000 * (event.at - outcome.sent[event.key][window]))
+    expected = sum(len(closing) for closing in outcome.sent.values())
+    return Run(load, outcome, np.array(due), np.array(sent), expected - whole, torn, doubled)
 
 
 def stamp(text: str) -> int:

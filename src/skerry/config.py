@@ -216,7 +216,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
 
 
 def find(explicit: Path | None) -> Path | None:
-    """The configuration file: the one named, `$SKERRY_CONFIG`, `./skerry.toml`, `/etc/skerry/skerry.toml`; None if there is none."""
+    """The configuration file: the one named, `$SKERRY_CONFIG`, `./skerry.toml`, `/etc/skerry/skerry.toml`; or None."""
     named = explicit or (Path(os.environ["SKERRY_CONFIG"]) if os.environ.get("SKERRY_CONFIG") else None)
     if named is not None:
         return named

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from skerry.broker import Callout, WireClient, ensure, log_plan
 from skerry.broker.callout import Decide
@@ -27,7 +28,7 @@ PASSWORDS = {AGENT: "agent-password", RELAY: "relay-password", SYSTEM: "sys-pass
 async def within(seconds: float, look: Callable[[], T | None]) -> T:
     """What `look` answers as soon as it answers something."""
     async with asyncio.timeout(seconds):
-        while not (found := look()):
+        while not (found := look()):  # noqa: ASYNC110 - what is looked at is a server's or another thread's
             await asyncio.sleep(0.01)
     return found
 
@@ -35,16 +36,16 @@ async def within(seconds: float, look: Callable[[], T | None]) -> T:
 class Mqtt:
     """One MQTT 3.1.1 connection; its answers are kept. Use with `async with`; leaving it says goodbye."""
 
-    def __init__(self, port: int, client_id: str, user: str | None = None, password: str | None = None, *, clean: bool = True) -> None:
+    def __init__(
+        self, port: int, client_id: str, user: str | None = None, password: str | None = None, *, clean: bool = True
+    ) -> None:
         self.port = port
         self.code: int | None = None
         self.ended = False
         self.messages: list[tuple[str, bytes, int]] = []
         self._subscribed: dict[int, list[int]] = {}
         self._acked: set[int] = set()
-        self.client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean, reconnect_on_failure=False
-        )
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean, reconnect_on_failure=False)
         if user is not None:
             self.client.username_pw_set(user, password)
         self.client.on_connect = self._on_connect
@@ -66,7 +67,7 @@ class Mqtt:
         self._acked.add(mid)
 
     def _on_message(self, client: object, data: object, message: paho.MQTTMessage) -> None:
-        self.messages.append((message.topic, message.payload, message.qos))
+        self.messages.append((message.topic, bytes(message.payload), message.qos))
 
     async def __aenter__(self) -> "Mqtt":
         await asyncio.to_thread(self.client.connect, "127.0.0.1", self.port)
@@ -88,6 +89,10 @@ class Mqtt:
         mid = self.client.subscribe(topic, qos)[1]
         assert mid is not None
         return (await within(5, lambda: self._subscribed.get(mid)))[0]
+
+    async def received(self, count: int) -> None:
+        """Wait until that many messages have come."""
+        await within(5, lambda: len(self.messages) >= count)
 
     async def break_off(self) -> None:
         """End as a cut cable does: without goodbye."""
@@ -129,7 +134,7 @@ async def rig(directory: Path, ports: list[int], decide: Decide, **more: Any) ->
     )  # fmt: skip
     (directory / "server.conf").write_text(render(plan))
     assert NATS_SERVER
-    server = subprocess.Popen([NATS_SERVER, "-c", str(directory / "server.conf")])
+    server = await asyncio.to_thread(subprocess.Popen, [NATS_SERVER, "-c", str(directory / "server.conf")])
     try:
         await within(10, lambda: server.poll() is None and _accepts(plan.mqtt_port) and _accepts(plan.client_port))
         agent = await WireClient.connect("127.0.0.1", plan.client_port, AGENT, PASSWORDS[AGENT], "agent")

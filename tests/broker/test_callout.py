@@ -13,6 +13,7 @@ import pytest
 
 from skerry.broker import ConnectRequest, Decision, Grant, Refusal, WireClient, stream_state
 from skerry.broker.config import AGENT, RELAY, SYSTEM
+from skerry.broker.wire import Frame
 from skerry.core.errors import UnavailableError
 from tests.broker.callout_rig import PASSWORDS, Rig, rig, within
 
@@ -48,21 +49,21 @@ async def stored(on: Rig) -> int:
 @pytest.mark.asyncio
 async def test_a_device_with_its_password_does_all_that_is_its_own(tmp_path: Path, free_ports: Ports) -> None:
     table = Table()
-    async with rig(tmp_path, free_ports(3), table.decide) as on, on.mqtt("c1", "d1", "one", clean=False) as device:
-        assert device.code == ACCEPTED
+    async with rig(tmp_path, free_ports(3), table.decide) as on:
         for qos in (0, 1, 2):
-            await device.publish("devices/d1/vibration", b"x", qos)
-            assert await device.subscribe("commands/d1/#", qos) == qos
-        assert await stored(on) == 2
-        async with on.mqtt("relay", RELAY, PASSWORDS[RELAY]) as relay:
-            for qos in (0, 1, 2):
-                await relay.publish("commands/d1/go", bytes([qos]), qos)
-            await relay.publish("commands/d1", b"bare", 1)
-            await within(5, lambda: len(device.messages) == 4)
-        assert sorted(device.messages) == [
-            ("commands/d1", b"bare", 1), ("commands/d1/go", b"\0", 0), ("commands/d1/go", b"\1", 1), ("commands/d1/go", b"\2", 2),
-        ]  # fmt: skip
-    (asked,) = table.asked
+            async with on.mqtt(f"c{qos}", "d1", "one", clean=False) as device, on.mqtt("r", RELAY, PASSWORDS[RELAY]) as relay:
+                assert device.code == ACCEPTED
+                await device.publish("devices/d1/vibration", b"x", qos)
+                assert await device.subscribe("commands/d1/#", qos) == qos
+                for topic in ("commands/d1", "commands/d1/go", "commands/d1/go/on"):
+                    await relay.publish(topic, b"c", qos)
+                await device.received(3)
+                assert sorted(device.messages) == [
+                    ("commands/d1", b"c", qos), ("commands/d1/go", b"c", qos), ("commands/d1/go/on", b"c", qos),
+                ]  # fmt: skip
+        assert len(on.log("Violation")) == 0
+    asked = table.asked[1]
+    assert len(table.asked) == 3
     assert (asked.username, asked.password, asked.client_id, asked.transport) == ("d1", "one", "c1", "mqtt")
     assert asked.address == "127.0.0.1"
 
@@ -154,6 +155,7 @@ async def test_a_devices_password_opens_mqtt_only(tmp_path: Path, free_ports: Po
         for user, password in (("d1", "one"), ("", "")):
             with pytest.raises(UnavailableError, match="Authorization"):
                 await on.nats(user, password)
+        assert on.callout.refused == {"not-mqtt": 2}
         async with on.mqtt("c1", "d1", "one") as device:
             assert device.code == ACCEPTED
 
@@ -243,8 +245,12 @@ async def test_more_than_fits_is_refused_at_once(tmp_path: Path, free_ports: Por
 async def test_questions_that_no_server_signed_are_answered_with_nothing(tmp_path: Path, free_ports: Ports) -> None:
     table = Table()
     async with rig(tmp_path, free_ports(3), table.decide) as on:
-        for question in (b"", b"rubbish", b"a.b.c"):
-            assert (await on.agent.request(b"$SYS.REQ.USER.AUTH", question))[3] == b""
+        answers: list[Frame] = []
+        on.agent.subscribe(b"test.answers", answers.extend)
+        on.callout._take([(b"", b"test.answers", b"", question) for question in (b"", b"rubbish", b"a.b.c")])
+        on.callout._take([(b"", b"", b"", b"nobody waits for an answer")])
+        await within(5, lambda: len(answers) == 3)
+        assert [answer[3] for answer in answers] == [b""] * 3
         assert on.callout.refused == {"unreadable": 3}
         assert table.asked == []
         async with on.mqtt("c1", "d1", "one") as client:

@@ -97,7 +97,9 @@ def test_what_is_no_question_to_this_node_is_refused(changes: dict[str, Any]) ->
         read_request(asked(**changes), ISSUER)
 
 
-@given(st.dictionaries(st.sampled_from(["iss", "aud", "sub", "nats", "x"]), st.none() | st.text(max_size=5) | st.lists(st.integers())))
+@given(
+    st.dictionaries(st.sampled_from(["iss", "aud", "sub", "nats", "x"]), st.none() | st.text(max_size=5) | st.lists(st.integers()))
+)
 def test_rubbish_is_refused(claims: dict[str, Any]) -> None:
     with pytest.raises(RejectedError):
         read_request(claims, ISSUER)

@@ -110,7 +110,6 @@ async def test_each_refusal_has_its_reason(login: BrokerLogin, registry: DeviceR
         "unknown": asks("nobody"),
         "revoked": asks("gone"),
         "anonymous-off": asks("", ""),
-        "not-mqtt": asks("d1", transport="nats"),
     }
     for expected, request in cases.items():
         assert reason(await login.decide(request)) == expected
@@ -155,15 +154,12 @@ async def test_anonymous_clients_get_in_where_that_is_on(registry: DeviceRegistr
         assert isinstance(decision, Grant)
         assert (decision.publish, decision.subscribe) == (for_anonymous().publish, for_anonymous().subscribe)
         assert reason(await login.decide(asks("d1", "wrong-horse"))) == "bad-password"
-        assert reason(await login.decide(asks("", "", transport="nats"))) == "not-mqtt"
     finally:
         login.close()
 
 
 @pytest.mark.asyncio
-async def test_a_storm_of_reconnects_costs_one_hash_a_device(
-    login: BrokerLogin, registry: DeviceRegistry, checks: Checks
-) -> None:
+async def test_a_storm_of_reconnects_costs_one_hash_a_device(login: BrokerLogin, registry: DeviceRegistry, checks: Checks) -> None:
     await registry.add_with_password("d1", PASSWORD)
     for _ in range(500):
         assert reason(await login.decide(asks("d1"))) == "granted"

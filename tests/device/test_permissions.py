@@ -78,7 +78,15 @@ def test_a_device_has_its_own_topics_and_no_others() -> None:
     )
     for topic in ("devices/pump-1/x", "devices/pump-1/x/y", "status/pump-1"):
         assert allows(allowed.publish, topic)
-    for topic in ("devices/pump-2/x", "devices", "status/pump-1/x", "commands/pump-1/x", "events/x", "$JS/API/INFO", "devices/pump-1.x/y"):
+    for topic in (
+        "devices/pump-2/x",
+        "devices",
+        "status/pump-1/x",
+        "commands/pump-1/x",
+        "events/x",
+        "$JS/API/INFO",
+        "devices/pump-1.x/y",
+    ):
         assert not allows(allowed.publish, topic)
     for topic in ("commands/pump-2/x", "devices/pump-1/x", "events/p/k", "$SYS/x", "status/pump-1"):
         assert not allows(allowed.subscribe, topic)
@@ -177,7 +185,11 @@ def test_templates_are_bounded() -> None:
         check_templates("d1", ["pub:a"] * (MOST_TEMPLATES + 1))
 
 
-@given(st.lists(st.sampled_from(["pub:", "sub:"]).flatmap(lambda right: (FILTERS | st.text(max_size=9)).map(right.__add__)), max_size=4))
+@given(
+    st.lists(
+        st.sampled_from(["pub:", "sub:"]).flatmap(lambda right: (FILTERS | st.text(max_size=9)).map(right.__add__)), max_size=4
+    )
+)
 def test_no_template_reaches_what_is_the_servers_or_the_nodes(templates: list[str]) -> None:
     try:
         check_templates("d1", templates)

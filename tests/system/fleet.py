@@ -72,8 +72,8 @@ class Device:
 class Fleet:
     """Several devices and the thread that makes them publish in turn, `rate` messages a second in all."""
 
-    def __init__(self, address: tuple[str, int], devices: int, rate: float) -> None:
-        self.devices = [Device(f"d{at}", address) for at in range(devices)]
+    def __init__(self, address: tuple[str, int], devices: int, rate: float, prefix: str = "d") -> None:
+        self.devices = [Device(f"{prefix}{at}", address) for at in range(devices)]
         self._rate = rate
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -52,7 +52,7 @@ async def look(port: int, *, server_only: bool = False) -> Health:
                 writer.write(f"{question} HTTP/1.0\r\n\r\n".encode())
                 answer = await reader.read()
             finally:
-                writer.close()
+                writer.transport.abort()
     except (OSError, TimeoutError):
         return Health()
     return read_page(answer)
@@ -65,5 +65,5 @@ async def listens(host: str, port: int) -> bool:
             _, writer = await asyncio.open_connection(host, port)
     except (OSError, TimeoutError):
         return False
-    writer.close()
+    writer.transport.abort()
     return True

@@ -37,7 +37,7 @@ class BrokerLogin:
     Nobody gets in while `open` is False. An unknown device costs the same hash as a wrong password, and all refusals look
     alike to the client. Passwords once verified are remembered as an HMAC under a key of this process, so that a storm of
     reconnects costs no hashes. `refused` counts by reason: `gate-closed`, `log-full` (or what `refuse_new` was told),
-    `not-mqtt`, `anonymous-off`, `unknown`, `bad-password`, `revoked`, `busy`, `unavailable`.
+    `anonymous-off`, `unknown`, `bad-password`, `revoked`, `busy`, `unavailable`.
     """
 
     def __init__(self, find: Find, clock: Clock, *, anonymous: bool = False) -> None:
@@ -82,8 +82,6 @@ class BrokerLogin:
             return Refusal("gate-closed")
         if self._shut_reason:
             return Refusal(self._shut_reason)
-        if request.transport != "mqtt":
-            return Refusal("not-mqtt")
         if request.username:
             return None
         if not self._anonymous:

@@ -43,7 +43,7 @@ class Models:
         self._configs = list(configs)
         self._base = base
         self._threads = threads
-        self._loaded: dict[tuple[str, str], "Model"] = {}
+        self._loaded: dict[tuple[str, str], Model] = {}
         seen = set()
         for at, config in enumerate(configs):
             if (config.name, config.version) in seen:

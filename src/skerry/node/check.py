@@ -11,7 +11,7 @@ from skerry.inference import Models
 from skerry.pipeline import PipelineSpec, PipelineState, Runner, run_file
 
 
-def _scorer(config: NodeConfig, spec: PipelineSpec) -> Scorer | None:
+def scorer_of(config: NodeConfig, spec: PipelineSpec) -> Scorer | None:
     """The pipeline's loaded model, if its columns fit. Raises `ConfigError`, `RejectedError`."""
     if str(config.base) not in sys.path:
         sys.path.insert(0, str(config.base))
@@ -29,7 +29,7 @@ def check_pipelines(config: NodeConfig) -> list[dict[str, Any]]:
     for spec in config.pipelines:
         problem = ""
         try:
-            Runner(spec, _scorer(config, spec), config.node.name, PipelineState())
+            Runner(spec, scorer_of(config, spec), config.node.name, PipelineState())
         except SkerryError as error:
             problem = str(error)
         rows.append({"name": spec.name, "ok": not problem, "problem": problem, "columns": spec.columns})
@@ -40,6 +40,6 @@ def offline_test(config: NodeConfig, name: str, file: Path) -> dict[str, Any]:
     """Run one pipeline over a recorded file. Raises `ConfigError`, `RejectedError`."""
     spec = config.pipeline(name)
     try:
-        return run_file(spec, _scorer(config, spec), config.node.name, file)
+        return run_file(spec, scorer_of(config, spec), config.node.name, file)
     except UnicodeDecodeError as error:
         raise RejectedError(f"is not text: {error}", where=str(file)) from error

@@ -58,7 +58,7 @@ class Node:
         self._mqtt: MqttClient | None = None
         self._connecting = asyncio.Lock()
         self.relays: list[Relay] = []
-        self.link = Link(self._clock, self._log_bytes, parse_duration(retention.age), self.login, self.relays, self.durable)
+        self.link = Link(self._clock, self._log_bytes, parse_duration(retention.age), self.login, self.relays, self.durable, self._partitions)
         self._replace_relays()
         self.pool = self._pool()
         self.view = View(self, self._clock)
@@ -73,6 +73,9 @@ class Node:
     def _replace_relays(self) -> None:
         found = deliveries(list(self.config.pipelines), self._publish, self.config.base)
         self.relays[:] = [Relay(delivery, self.link.bell) for delivery in found]
+
+    def _partitions(self) -> tuple[list[str], int]:
+        return [spec.name for spec in self.config.pipelines], self.config.runtime.workers
 
     def _pool(self) -> WorkerPool:
         config = self.config
@@ -160,7 +163,7 @@ class Node:
         await self.link.opened.wait()
         server = self.server
         while True:
-            self.pool.give(server.host, server.port, server.user, server.password, self.link.last_sequence)
+            self.pool.give(server.host, server.port, server.user, server.password)
             pool = self.pool
             await pool.run()
             if self.pool is pool:
@@ -208,6 +211,8 @@ class Node:
         self.config = config
         old, self.pool = self.pool, self._pool()
         self._replace_relays()
+        if self.link.client is not None:
+            await self.link.begin(self.link.client)
         await old.drain()
 
     @property
@@ -242,7 +247,9 @@ class Node:
             found.append(f"{self.link.gone.messages} messages were given up unread (broker.retention)")
         if self.trouble:
             found.append(self.trouble)
-        found += [f"worker {w.index} was restarted {w.restarts.total} times: {w.last_words}" for w in self.pool.workers if w.last_words]
+        found += [
+            f"worker {w.index} was restarted {w.restarts.total} times: {w.last_words}" for w in self.pool.workers if w.last_words
+        ]
         if not self.api.port:
             found.append(f"HTTP: {self.api.status}")
         return found
@@ -300,5 +307,3 @@ async def _reload(node: Node) -> None:
         _log.info(f"configuration read again: {answer}")
     except SkerryError as error:
         _log.error(f"the configuration was not taken: {error}")
-
-

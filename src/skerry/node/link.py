@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from skerry.device import BrokerLogin, DeviceRegistry
 
 from skerry.broker import (
     LOG,
@@ -30,7 +29,8 @@ from skerry.broker import (
 from skerry.core import log
 from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.service import Bell, cancel_and_wait
-from skerry.pipeline import BUCKET, DEAD, EVENTS, Relay, stored_cursors
+from skerry.device import BrokerLogin, DeviceRegistry
+from skerry.pipeline import BUCKET, DEAD, EVENTS, Relay, begin_checkpoints, stored_cursors
 
 EVENTS_BYTES = 256 * MIB
 DEAD_BYTES = 128 * MIB
@@ -60,6 +60,7 @@ class Link:
 
     Args:
         durable: answers the lowest stored cursor of all pipelines, or None when one has none yet.
+        partitions: answers the pipelines' names and how many partitions each has.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Link:
         login: BrokerLogin,
         relays: list[Relay],
         durable: Callable[[], int | None],
+        partitions: Callable[[], tuple[list[str], int]],
     ) -> None:
         self.client: WireClient | None = None
         self.registry: DeviceRegistry | None = None
@@ -85,6 +87,7 @@ class Link:
         self._login = login
         self._relays = relays
         self._durable = durable
+        self._partitions = partitions
         self._cursors: deque[tuple[float, int]] = deque()
         self._trimmed = 0
 
@@ -126,6 +129,12 @@ class Link:
         self.log_state, self.last_sequence = state, int(state["last_seq"])
         self.registry = DeviceRegistry(Bucket(client, DEVICES), self._clock)
         await self._heal(client)
+        await self.begin(client)
+
+    async def begin(self, client: WireClient) -> None:
+        """Give pipelines that are new a beginning: the log's end as it is now."""
+        names, partitions = self._partitions()
+        await begin_checkpoints(client, names, partitions, self.last_sequence)
 
     async def _heal(self, client: WireClient) -> None:
         """After a power cut the log may end before a cursor: raise its sequence, so that nothing new looks processed."""

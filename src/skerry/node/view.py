@@ -262,5 +262,3 @@ def _sum_books(all_books: list[Row]) -> Row:
             else:
                 total[name] += value
     return total
-
-

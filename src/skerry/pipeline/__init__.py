@@ -6,9 +6,9 @@ from skerry.core.lazy import lazy
 from skerry.pipeline.spec import PipelineSpec, SinkSpec, parse_pipeline
 
 if TYPE_CHECKING:
-    from skerry.pipeline.checkpoint import BUCKET, CheckpointStore, stored_cursors
+    from skerry.pipeline.checkpoint import BUCKET, CheckpointStore, begin_checkpoints, stored_cursors
     from skerry.pipeline.event import DEAD, DEAD_PREFIX, EVENTS, EVENTS_PREFIX, DeadLetter, Event, Output, unpack_letters
-    from skerry.pipeline.offline import run_file, run_messages, show_letter
+    from skerry.pipeline.offline import read_messages, read_rows, run_file, run_messages, show_letter
     from skerry.pipeline.relay import Relay, deliveries
     from skerry.pipeline.runner import BATCH, WINDOW_HEADER, Runner, Trace
     from skerry.pipeline.state import Ledger, PipelineState, books, decode_state, encode_state
@@ -45,6 +45,7 @@ __getattr__ = lazy(
         "Runner": "runner",
         "Trace": "runner",
         "WINDOW_HEADER": "runner",
+        "begin_checkpoints": "checkpoint",
         "books": "state",
         "decode_state": "state",
         "deliveries": "relay",
@@ -53,6 +54,8 @@ __getattr__ = lazy(
         "filter_matches": "topics",
         "key_token": "topics",
         "log_subjects": "topics",
+        "read_messages": "offline",
+        "read_rows": "offline",
         "run_file": "offline",
         "run_messages": "offline",
         "show_letter": "offline",
@@ -65,7 +68,7 @@ __getattr__ = lazy(
 __all__ = [
     "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "EVENTS", "EVENTS_PREFIX", "MQTT_PREFIX", "QOS0_PREFIX", "RETRY_PREFIX",
     "WINDOW_HEADER", "CheckpointStore", "DeadLetter", "Event", "Ledger", "Output", "PipelineSpec", "PipelineState", "Relay",
-    "Runner", "SinkSpec", "Trace", "books", "decode_state", "deliveries", "encode_state", "event_topic", "filter_matches",
-    "key_token", "log_subjects", "parse_pipeline", "run_file", "run_messages", "show_letter", "stored_cursors", "topic_of",
-    "unpack_letters",
+    "Runner", "SinkSpec", "Trace", "begin_checkpoints", "books", "decode_state", "deliveries", "encode_state", "event_topic", "filter_matches",
+    "key_token", "log_subjects", "parse_pipeline", "read_messages", "read_rows", "run_file", "run_messages", "show_letter",
+    "stored_cursors", "topic_of", "unpack_letters",
 ]  # fmt: skip

@@ -3,11 +3,14 @@
 Parts alternate between two generations, so that the parts of the state that counts are never written over.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
-from skerry.broker import WireClient, kv_get, kv_put, read_page
+from skerry.broker import WireClient, kv_get, kv_put, read_page, stream_state
 from skerry.core.errors import CorruptError
-from skerry.pipeline.state import PipelineState, decode_state
+from skerry.pipeline.event import DEAD, EVENTS
+from skerry.pipeline.state import PipelineState, decode_state, encode_state
 
 BUCKET = "skerry_checkpoints"
 PART_BYTES = 4 * 1024 * 1024
@@ -78,3 +81,18 @@ async def stored_cursors(client: WireClient) -> dict[str, int]:
             if cursor is not None:
                 found[stored.subject.removeprefix(f"$KV.{BUCKET}.")] = int(cursor)
     return found
+
+
+async def begin_checkpoints(client: WireClient, pipelines: Sequence[str], partitions: int, cursor: int) -> None:
+    """Give every partition without a checkpoint one that begins behind `cursor`.
+
+    Made before devices can connect, so that nothing acknowledged lies before a pipeline's beginning, whatever dies after it.
+    """
+    known = await stored_cursors(client)
+    missing = [(name, at) for name in pipelines for at in range(partitions) if f"{name}.{at}" not in known]
+    if not missing:
+        return
+    events, dead = await stream_state(client, EVENTS), await stream_state(client, DEAD)
+    state = PipelineState(cursor=cursor, events_seq=int(events["last_seq"]), dead_seq=int(dead["last_seq"]))
+    for name, at in missing:
+        await CheckpointStore(name, at).save(client, encode_state(state), cursor)

@@ -5,7 +5,7 @@ import csv
 import json
 import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from skerry.pipeline.topics import MQTT_PREFIX, filter_matches
 Message = tuple[str, bytes, int | None]
 """topic, payload, arrival in microseconds or None where the file does not say."""
 CHUNK = 500
+_LINE = 'one line is {"topic": …, "payload": …, "at": …}'
 
 
 def run_file(spec: PipelineSpec, scorer: Scorer | None, node: str, path: Path) -> dict[str, Any]:
@@ -122,12 +123,28 @@ def _read_jsonl(spec: PipelineSpec, path: Path) -> Iterator[Message]:
             where = f"{path}:{number}"
             try:
                 row = json.loads(line)
-                topic, payload, at = row["topic"], row["payload"], row.get("at")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise RejectedError(
-                    "is not a message", where=where, mend='one line is {"topic": …, "payload": …, "at": …}'
-                ) from error
-            yield str(topic), _payload(spec, payload, where), None if at is None else _moment(at, where)
+            except ValueError as error:
+                raise RejectedError(f"is not JSON: {error}", where=where, mend=_LINE) from error
+            yield _from_message(spec, row, where)
+
+
+def _from_message(spec: PipelineSpec, row: Any, where: str) -> Message:
+    """One `{"topic", "payload", "at"?}`."""
+    if not isinstance(row, Mapping) or not isinstance(row.get("topic"), str) or "payload" not in row:
+        raise RejectedError("is not a message", where=where, mend=_LINE)
+    at = row.get("at")
+    return row["topic"], _payload(spec, row["payload"], where), None if at is None else _moment(at, where)
+
+
+def read_rows(spec: PipelineSpec, rows: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
+    """Messages out of rows: those with a `topic` are messages, others samples of a `device`. Raises `RejectedError`."""
+    for number, row in enumerate(rows, start=1):
+        where = f"row {number}"
+        if "topic" in row:
+            yield _from_message(spec, row, where)
+            continue
+        _check_columns(spec, list(row), where)
+        yield _from_row(spec, row, where)
 
 
 def _payload(spec: PipelineSpec, payload: Any, where: str) -> bytes:
@@ -181,7 +198,7 @@ def _read_csv(spec: PipelineSpec, path: Path) -> Iterator[Message]:
         file.seek(0)
         delimiter = ";" if sample.split("\n", 1)[0].count(";") > sample.split("\n", 1)[0].count(",") else ","
         rows = csv.DictReader(file, delimiter=delimiter)
-        _check_columns(spec, rows.fieldnames or [], path)
+        _check_columns(spec, rows.fieldnames or [], str(path))
         for number, row in enumerate(rows, start=2):
             yield _from_row(spec, row, f"{path}:{number}")
 
@@ -195,7 +212,7 @@ def _read_parquet(spec: PipelineSpec, path: Path) -> Iterator[Message]:
         file = parquet.ParquetFile(path)
     except Exception as error:
         raise RejectedError(f"is not a Parquet file: {error}", where=str(path)) from error
-    _check_columns(spec, file.schema_arrow.names, path)
+    _check_columns(spec, file.schema_arrow.names, str(path))
     number = 0
     for batch in file.iter_batches(10_000):
         for row in batch.to_pylist():
@@ -203,14 +220,14 @@ def _read_parquet(spec: PipelineSpec, path: Path) -> Iterator[Message]:
             yield _from_row(spec, row, f"{path}: row {number}")
 
 
-def _check_columns(spec: PipelineSpec, names: Any, path: Path) -> None:
+def _check_columns(spec: PipelineSpec, names: Sequence[str], where: str) -> None:
     wanted = ["device", *([spec.source.time] if spec.source.time else []), *spec.source.names]
     missing = [name for name in wanted if name not in names]
     if missing:
-        raise RejectedError(f"has no column {', '.join(missing)}", where=str(path), mend=f"the pipeline reads {', '.join(wanted)}")
+        raise RejectedError(f"has no column {', '.join(missing)}", where=where, mend=f"the pipeline reads {', '.join(wanted)}")
 
 
-def _from_row(spec: PipelineSpec, row: dict[str, Any], where: str) -> Message:
+def _from_row(spec: PipelineSpec, row: Mapping[str, Any], where: str) -> Message:
     """One row as the message that its device would have sent."""
     topic = _device_topic(spec, str(row["device"]))
     names = spec.source.names

@@ -171,8 +171,8 @@ class Runner:
                 self.state.ledger.received -= 1
                 return
             self.state.ledger.received += letter.messages - 1
-            again = Closed(letter.key, letter.start, letter.end, letter.flat, letter.samples, letter.messages, False, letter.index, True)
-            self._closed.append(again)
+            times, counts = (letter.start, letter.end), (letter.samples, letter.messages)
+            self._closed.append(Closed(letter.key, *times, letter.flat, *counts, index=letter.index, retried=True))
             return
         if len(payload) > self.spec.source.max_payload_bytes:
             raise Undecoded(OVERSIZED, f"{len(payload)} bytes, allowed are {self.spec.source.max_payload_bytes}")

@@ -148,7 +148,8 @@ class Child:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await asyncio.shield(self._stderr)
-        _record_path(self.spec.run_dir, self.spec.name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            _record_path(self.spec.run_dir, self.spec.name).unlink()
         return Exit(code, "\n".join(self.tail))
 
     def send(self, number: signal.Signals) -> None:

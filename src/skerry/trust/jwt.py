@@ -12,7 +12,8 @@ from skerry.core.errors import RejectedError
 from skerry.trust.nkeys import KeyPair, Role, verify
 
 ALGORITHM = "ed25519-nkey"
-LONGEST = 256 * 1024
+LONGEST = 1024 * 1024
+"""A server's question holds user name and password, 64 KiB each at most, the password twice, as base64."""
 Claims = dict[str, Any]
 
 

@@ -81,7 +81,7 @@ class Engine:
     async def _load(self, slot: Slot) -> None:
         assert self._client is not None
         given = self._assignment
-        state = await slot.load_state(self._client, given.start)
+        state = await slot.load_state(self._client)
         try:
             scorer = self._models.load(slot.spec.model) if slot.spec.model else None
             if scorer is not None and slot.spec.columns:

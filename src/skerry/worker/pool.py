@@ -207,10 +207,10 @@ class WorkerPool:
             await worker.first_ready.wait()
         self.ready.set()
 
-    def give(self, host: str, port: int, user: str, password: str, start: int) -> None:
-        """Say where the log is, and at which sequence pipelines without a checkpoint begin."""
+    def give(self, host: str, port: int, user: str, password: str) -> None:
+        """Say where the log is."""
         for worker in self.workers:
-            worker.place = {"host": host, "port": port, "user": user, "password": password, "start": start}
+            worker.place = {"host": host, "port": port, "user": user, "password": password}
 
     def mark(self, pipeline: str, paused: bool) -> None:
         """Note that a pipeline is paused, or no longer, for the workers' next lives."""

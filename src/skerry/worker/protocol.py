@@ -14,7 +14,6 @@ class Assignment(msgspec.Struct):
         partition, partitions: which keys are its own.
         pipelines, models: the configuration's tables.
         base: directory of the configuration file; feature functions are imported from there.
-        start: log sequence at which a pipeline without a checkpoint begins.
         poison: messages and windows, by pipeline, that are not tried again.
         careful_until: up to this log sequence messages are taken one by one, since one of them ended a worker.
         trace: file that says what is being worked on.
@@ -32,7 +31,6 @@ class Assignment(msgspec.Struct):
     base: str
     trace: str
     threads: int = 1
-    start: int = 0
     poison: dict[str, list[str]] = {}
     careful_until: int = 0
 

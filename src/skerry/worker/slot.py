@@ -7,10 +7,10 @@ time and not by the log (`hold`) is in the checkpoint before it is published.
 import asyncio
 from collections.abc import AsyncIterator
 
-from skerry.broker import Stored, WireClient, api, read_page
+from skerry.broker import Stored, WireClient, read_page
 from skerry.core import log
 from skerry.core.clock import Clock
-from skerry.core.errors import SkerryError
+from skerry.core.errors import CorruptError, SkerryError
 from skerry.core.histogram import RecentHistogram
 from skerry.pipeline import (
     BATCH,
@@ -57,13 +57,11 @@ class Slot:
         self._saving = asyncio.Lock()
         self._stored_cursor = -1
 
-    async def load_state(self, client: WireClient, start: int) -> PipelineState:
+    async def load_state(self, client: WireClient) -> PipelineState:
         """The state to go on from, with the outputs that were published after it marked as known."""
         state = await self._store.load(client)
         if state is None:
-            events = await _last_sequence(client, EVENTS)
-            dead = await _last_sequence(client, DEAD)
-            state = PipelineState(cursor=start, events_seq=events, dead_seq=dead)
+            raise CorruptError(f"pipeline {self.spec.name} has no checkpoint", mend="restart the node")
         self.outbox.events_seq, self.outbox.dead_seq = state.events_seq, state.dead_seq
         name = self.spec.name
         async for page in _pages_behind(client, EVENTS, f"{EVENTS_PREFIX}{name}.>", state.events_seq):
@@ -71,7 +69,7 @@ class Slot:
         async for page in _pages_behind(client, DEAD, f"{DEAD_PREFIX}{name}", state.dead_seq):
             self.known_letters.update(letter.identity for stored in page for letter in unpack_letters(stored.payload))
         self.durable = state.cursor
-        self._stored_cursor = state.cursor if self._store.revision else -1
+        self._stored_cursor = state.cursor
         return state
 
     def take(self, runner: Runner) -> None:
@@ -178,12 +176,6 @@ class Slot:
             model=scorer.name if scorer else "",
             version=scorer.version if scorer else "",
         )
-
-
-async def _last_sequence(client: WireClient, stream: str) -> int:
-
-    info = await api(client, f"STREAM.INFO.{stream}")
-    return int(info["state"]["last_seq"])
 
 
 async def _pages_behind(client: WireClient, stream: str, subject: str, after: int) -> AsyncIterator[list[Stored]]:

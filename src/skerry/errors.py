@@ -1,0 +1,17 @@
+"""The errors that every public call raises, by what the caller has to do about them."""
+
+from skerry.core.errors import (
+    ConfigError,
+    CorruptError,
+    FencedError,
+    InsufficientResources,
+    OverloadedError,
+    RejectedError,
+    SkerryError,
+    UnavailableError,
+)
+
+__all__ = [
+    "ConfigError", "CorruptError", "FencedError", "InsufficientResources", "OverloadedError", "RejectedError", "SkerryError",
+    "UnavailableError",
+]  # fmt: skip
