@@ -190,7 +190,7 @@ async def worker_cpu(options: Options, say: Say) -> list[Row]:
 
 
 async def drain(options: Options, say: Say) -> list[Row]:
-    found = []
+    found, costs = [], []
     for _ in range(options.rounds):
         async with running(Skerry, with_sink=False) as (system, _):
             assert isinstance(system, Skerry)
@@ -200,11 +200,19 @@ async def drain(options: Options, say: Say) -> list[Row]:
                 outcome = msgspec.json.decode(await helper.ask(), type=Outcome)
             finally:
                 await helper.stop()
+            worker = system.pid("worker")
+            before = cpu_of(worker)
             await system.call("POST", "/pipelines/bench/resume")
             found.append(await drained(system, outcome.messages))
+            costs.append(1e6 * (cpu_of(worker) - before) / outcome.messages)
             inwards = outcome.messages / outcome.seconds
-            say(f"  backlog of {outcome.messages:,} published at {inwards:,.0f}/s, drained at {found[-1]:,.0f}/s")
-    return [median_row("drain", "messages/s of the worker, draining a backlog", "/s", "≥ 80,000", found)]
+            say(
+                f"  {outcome.messages:,} published at {inwards:,.0f}/s, drained at {found[-1]:,.0f}/s, {costs[-1]:.1f} µs of CPU each"
+            )
+    return [
+        median_row("drain", "messages/s of the worker, draining a backlog", "/s", "≥ 80,000", found),
+        median_row("drain", "CPU of the worker a message, draining", "µs", "≤ 12", costs),
+    ]
 
 
 async def drained(system: Skerry, total: int) -> float:

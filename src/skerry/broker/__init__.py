@@ -9,8 +9,8 @@ from skerry.core.lazy import lazy
 if TYPE_CHECKING:
     from skerry.broker.callout import Callout
     from skerry.broker.claims import ConnectRequest, Decision, Grant, Refusal
+    from skerry.broker.connections import kick
     from skerry.broker.jetstream import Stored, api, kv_get, kv_put, read_page
-    from skerry.broker.kick import kick
     from skerry.broker.reader import LOG, LogReader, Position, position
     from skerry.broker.server import NatsServer
     from skerry.broker.streams import (
@@ -51,7 +51,7 @@ __getattr__ = lazy(
         "ensure": "streams",
         "fill_to": "streams",
         "header_fields": "wire",
-        "kick": "kick",
+        "kick": "connections",
         "kv_get": "jetstream",
         "kv_put": "jetstream",
         "log_plan": "streams",

@@ -50,7 +50,7 @@ def bucket_plan(name: str, max_bytes: int) -> StreamPlan:
 
 
 def log_plan(quota: int) -> StreamPlan:
-    """The log itself. A full one closes the device's connection without a PUBACK (`discard: new`) and drops nothing acknowledged."""
+    """The log itself. A full one closes a device's connection without a PUBACK (`discard: new`), drops nothing acknowledged."""
     return StreamPlan(LOG, LOG_SUBJECTS, quota, "new")
 
 

@@ -30,7 +30,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, shifted by `SKERRY_CLOCK_OFFSET` or by what the file `SKERRY_CLOCK_FILE` holds (looked at 5 times a second)."""
+    """The machine's clock, shifted by `SKERRY_CLOCK_OFFSET` or by what the file `SKERRY_CLOCK_FILE` holds."""
 
     def __init__(self) -> None:
         self._offset = parse_signed_duration(os.environ.get("SKERRY_CLOCK_OFFSET", "0s"))

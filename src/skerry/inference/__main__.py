@@ -1,4 +1,4 @@
-"""`python -m skerry.inference`: describes the models of a JSON list on stdin, in a process of its own, since a model may take it down."""
+"""`python -m skerry.inference`: describes models, in a process of its own: one may take it down."""
 
 import sys
 from pathlib import Path

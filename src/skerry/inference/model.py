@@ -129,7 +129,7 @@ class Model:
         return scores, labels
 
     def _probabilities(self, outputs: dict[str, Any]) -> Floats | None:
-        """Class probabilities `[N, classes]`: an output so named, or the 2-D one beside a label, or the only one of 2 columns or more."""
+        """Class probabilities `[N, classes]`: an output so named, the 2-D one beside a label, or the only one, if wide."""
         for name, value in outputs.items():
             named = "prob" in name.lower() or ("label" in outputs and name not in ("label", "score"))
             if isinstance(value, list) and value and isinstance(value[0], dict):

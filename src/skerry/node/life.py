@@ -58,7 +58,8 @@ class Node:
         self._mqtt: MqttClient | None = None
         self._connecting = asyncio.Lock()
         self.relays: list[Relay] = []
-        self.link = Link(self._clock, self._log_bytes, parse_duration(retention.age), self.login, self.relays, self.durable, self._partitions)
+        age = parse_duration(retention.age)
+        self.link = Link(self._clock, self._log_bytes, age, self.login, self.relays, self.durable, self._partitions)
         self._replace_relays()
         self.pool = self._pool()
         self.view = View(self, self._clock)

@@ -10,6 +10,7 @@ import msgspec
 from skerry.broker import WireClient, kv_get, kv_put, read_page, stream_state
 from skerry.core.errors import CorruptError
 from skerry.pipeline.event import DEAD, EVENTS
+from skerry.pipeline.partitions import redeal
 from skerry.pipeline.state import PipelineState, decode_state, encode_state
 
 BUCKET = "skerry_checkpoints"
@@ -32,8 +33,8 @@ _MARK = b"SKP1"
 class CheckpointStore:
     """Loads and saves the state of one pipeline partition; remembers the revision that fences it."""
 
-    def __init__(self, pipeline: str, partition: int) -> None:
-        self._key = f"{pipeline}.{partition}"
+    def __init__(self, pipeline: str, partition: int, partitions: int) -> None:
+        self._key = f"{pipeline}.{partition}-of-{partitions}"
         self._generation = ""
         self._count = 0
         self.revision = 0
@@ -71,7 +72,7 @@ class CheckpointStore:
 
 
 async def stored_cursors(client: WireClient) -> dict[str, int]:
-    """Cursors of all stored checkpoints by `pipeline.partition`."""
+    """Cursors of all stored checkpoints by `pipeline.partition-of-partitions`."""
     found: dict[str, int] = {}
     after = 0
     while page := await read_page(client, f"KV_{BUCKET}", f"$KV.{BUCKET}.*.*", after, 50):
@@ -84,15 +85,25 @@ async def stored_cursors(client: WireClient) -> dict[str, int]:
 
 
 async def begin_checkpoints(client: WireClient, pipelines: Sequence[str], partitions: int, cursor: int) -> None:
-    """Give every partition without a checkpoint one that begins behind `cursor`.
+    """Give every pipeline its checkpoints: new ones begin behind `cursor`, those of another number of partitions are re-dealt.
 
-    Made before devices can connect, so that nothing acknowledged lies before a pipeline's beginning, whatever dies after it.
+    Made before devices can connect, so that nothing acknowledged lies before a pipeline's beginning, whatever dies after it. The
+    re-dealt states count from the one write on that names the new number.
     """
-    known = await stored_cursors(client)
-    missing = [(name, at) for name in pipelines for at in range(partitions) if f"{name}.{at}" not in known]
-    if not missing:
-        return
-    events, dead = await stream_state(client, EVENTS), await stream_state(client, DEAD)
-    state = PipelineState(cursor=cursor, events_seq=int(events["last_seq"]), dead_seq=int(dead["last_seq"]))
-    for name, at in missing:
-        await CheckpointStore(name, at).save(client, encode_state(state), cursor)
+    for name in pipelines:
+        layout = await kv_get(client, BUCKET, f"{name}.layout")
+        before = int(layout[0]) if layout else 0
+        if before == partitions:
+            continue
+        if before:
+            loaded = [await CheckpointStore(name, at, before).load(client) for at in range(before)]
+            states = redeal([state for state in loaded if state is not None], partitions)
+        else:
+            events, dead = await stream_state(client, EVENTS), await stream_state(client, DEAD)
+            ends = int(events["last_seq"]), int(dead["last_seq"])
+            states = [PipelineState(cursor=cursor, events_seq=ends[0], dead_seq=ends[1]) for _ in range(partitions)]
+        for at, state in enumerate(states):
+            store = CheckpointStore(name, at, partitions)
+            await store.load(client)
+            await store.save(client, encode_state(state), state.cursor)
+        await kv_put(client, BUCKET, f"{name}.layout", str(partitions).encode(), None)

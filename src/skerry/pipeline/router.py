@@ -1,10 +1,9 @@
 """Where a frame goes: its key and the key's state, remembered by subject, so that a known device costs one look-up."""
 
-import zlib
-
 import msgspec
 
 from skerry.pipeline.decode import UNKNOWN_KEY, Undecoded, payload_fields
+from skerry.pipeline.partitions import partition_of
 from skerry.pipeline.spec import SourceSpec
 from skerry.pipeline.topics import RETRY_PREFIX, KeyTemplate, filter_matches, topic_of
 from skerry.window.state import KeyState
@@ -62,7 +61,7 @@ class Router:
 
     def mine(self, key: str) -> bool:
         """Whether this partition has the key."""
-        return self._count == 1 or zlib.crc32(key.encode()) % self._count == self._index
+        return self._count == 1 or partition_of(key, self._count) == self._index
 
     def keyed(self, key: str) -> KeyState | None:
         """The state of a key, made where it is new; None when there are too many keys."""

@@ -15,6 +15,7 @@ from skerry.core.clock import to_rfc3339
 from skerry.core.ports import Scorer
 from skerry.pipeline.decode import FUTURE, OVERSIZED, UNKNOWN_KEY, Undecoded, decoder
 from skerry.pipeline.event import DeadLetter, Event, Output, WindowLetter, event_output, letters_output
+from skerry.pipeline.partitions import partition_of
 from skerry.pipeline.router import Router, Target
 from skerry.pipeline.rule import Alarm, Rule, digest
 from skerry.pipeline.spec import PipelineSpec
@@ -120,6 +121,8 @@ class Runner:
             return
         if first.stream <= state.cursor:
             frames = [frame for frame in frames if position(frame[1]).stream > state.cursor]
+        if state.taken:
+            frames = [frame for frame in frames if not self._taken_before(frame)]
         name, targets, route, decode = self.spec.name, self._router.targets, self._router.route, self._decode
         add, lateness = self._windower.add, self._lateness
         self._trace.messages(name, first.stream, last.stream)
@@ -159,8 +162,19 @@ class Runner:
                     self._score()
         self._score()
         state.cursor = last.stream
+        if state.taken and state.cursor >= max(state.taken):
+            state.taken = []
         self._flush_letters()
         self._trace.idle()
+
+    def _taken_before(self, frame: Frame) -> bool:
+        """Whether the partition that had the frame's key before the last re-deal has taken it in."""
+        try:
+            key = self._router.key_of(self._router.targets.get(frame[0]) or self._router.route(frame[0]), frame[3])
+        except Undecoded:
+            key = ""
+        old = self.state.taken
+        return position(frame[1]).stream <= old[partition_of(key, len(old))]
 
     def _uncommon(self, frame: Frame, target: Target, mono: float) -> None:
         """Frames that are too long, carry their key in the payload, or are a window tried again."""

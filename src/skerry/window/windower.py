@@ -1,8 +1,9 @@
 """Windowers: put a sample into its windows, and close what the watermark has passed.
 
 Every key has a watermark of its own, `newest - lateness`: a device whose clock lags or that sends its backlog after an outage
-makes no other device's samples late, and none of its own. A windower decides from (state, sample) alone, so that a replay of the log decides
-the same; only `advance`, for devices that fell silent, looks at the time, and who calls it must make its outcome durable first.
+makes no other device's samples late, and none of its own. A windower decides from (state, sample) alone, so that a replay of the
+log decides the same; only `advance`, for devices that fell silent, looks at the time, and who calls it must make its outcome
+durable first.
 """
 
 from collections.abc import Iterator

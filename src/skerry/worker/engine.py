@@ -48,7 +48,7 @@ class Engine:
         self._models = Models(configs, Path(assignment.base), assignment.threads)
         for table in assignment.pipelines:
             spec = parse_pipeline(table, f"pipelines.{table.get('name')}")
-            self._slots[spec.name] = Slot(spec, assignment.partition, clock, Outbox(self._on_drained))
+            self._slots[spec.name] = Slot(spec, (assignment.partition, assignment.partitions), clock, Outbox(self._on_drained))
 
     async def run(self) -> None:
         """Work until drained. Raises `FencedError` when another worker has taken over."""

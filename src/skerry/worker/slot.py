@@ -38,7 +38,7 @@ _log = log.get("worker")
 class Slot:
     """Runs one pipeline partition. `runner` is None until `load` has succeeded."""
 
-    def __init__(self, spec: PipelineSpec, partition: int, clock: Clock, outbox: Outbox) -> None:
+    def __init__(self, spec: PipelineSpec, partition: tuple[int, int], clock: Clock, outbox: Outbox) -> None:
         self.spec = spec
         self.outbox = outbox
         self.subjects = log_subjects(spec.name, spec.source.topic)
@@ -51,7 +51,7 @@ class Slot:
         self.known_letters: set[str] = set()
         self.latency = RecentHistogram()
         self._clock = clock
-        self._store = CheckpointStore(spec.name, partition)
+        self._store = CheckpointStore(spec.name, *partition)
         self._held: list[Output] = []
         self._hold = False
         self._saving = asyncio.Lock()

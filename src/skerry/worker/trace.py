@@ -1,6 +1,6 @@
 """What a worker is doing right now, in a mapped file that outlives it: who hung or killed it can be named.
 
-Layout: u64 counter, u16 length, then `kind\\tpipeline\\tfirst\\tlast` in UTF-8. The page cache keeps it over any death of the process.
+Layout: u64 counter, u16 length, then `kind\\tpipeline\\tfirst\\tlast` in UTF-8. The page cache keeps it over its death.
 """
 
 import mmap

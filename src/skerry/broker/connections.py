@@ -13,7 +13,8 @@ async def kick(host: str, port: int, password: str, device: str) -> int:
         question = json.dumps({"auth": True, "limit": 100_000}).encode()
         answer = json.loads((await client.request(b"$SYS.REQ.SERVER.PING.CONNZ", question))[3])
         server = answer["server"]["id"]
-        mine = [one["cid"] for one in answer["data"]["connections"] or [] if device in (one.get("name_tag"), one.get("authorized_user"))]
+        found = answer["data"]["connections"] or []
+        mine = [one["cid"] for one in found if device in (one.get("name_tag"), one.get("authorized_user"))]
         for connection in mine:
             await client.request(f"$SYS.REQ.SERVER.{server}.KICK".encode(), json.dumps({"cid": connection}).encode())
     finally:

@@ -1,0 +1,48 @@
+"""Another number of partitions: the states of the old ones re-dealt by key. Pure."""
+
+import zlib
+
+from skerry.pipeline.state import Ledger, PipelineState
+
+
+def partition_of(key: str, count: int) -> int:
+    """Which of `count` partitions a key belongs to."""
+    return zlib.crc32(key.encode()) % count
+
+
+def redeal(old: list[PipelineState], count: int) -> list[PipelineState]:
+    """States of `count` partitions out of those of the old ones, in their order.
+
+    The old cursors differ, so the new ones begin at the lowest and remember in `taken` how far each old partition was: what its
+    keys had up to there is not taken in again. Ledgers and outboxes go to the first: their sums stay what they were.
+    """
+    first = old[0]
+    dealt = []
+    for at in range(count):
+        state = PipelineState(
+            cursor=min(one.cursor for one in old),
+            events_seq=min(one.events_seq for one in old),
+            dead_seq=min(one.dead_seq for one in old),
+            window_digest=first.window_digest,
+            taken=[one.cursor for one in old],
+        )
+        for one in old:
+            state.keys.update({key: value for key, value in one.keys.items() if partition_of(key, count) == at})
+            state.alarms.update({key: value for key, value in one.alarms.items() if partition_of(key, count) == at})
+            state.recent.update({key: value for key, value in one.recent.items() if partition_of(key, count) == at})
+        dealt.append(state)
+    dealt[0].outbox = [output for one in old for output in one.outbox]
+    dealt[0].ledger = _sum([one.ledger for one in old])
+    return dealt
+
+
+def _sum(ledgers: list[Ledger]) -> Ledger:
+    total = Ledger()
+    for ledger in ledgers:
+        for name in Ledger.__struct_fields__:
+            if name == "dead":
+                for reason, messages in ledger.dead.items():
+                    total.bury(reason, messages)
+            else:
+                setattr(total, name, getattr(total, name) + getattr(ledger, name))
+    return total
