@@ -205,10 +205,8 @@ async def drain(options: Options, say: Say) -> list[Row]:
             await system.call("POST", "/pipelines/bench/resume")
             found.append(await drained(system, outcome.messages))
             costs.append(1e6 * (cpu_of(worker) - before) / outcome.messages)
-            inwards = outcome.messages / outcome.seconds
-            say(
-                f"  {outcome.messages:,} published at {inwards:,.0f}/s, drained at {found[-1]:,.0f}/s, {costs[-1]:.1f} µs of CPU each"
-            )
+            total, inwards = outcome.messages, outcome.messages / outcome.seconds
+            say(f"  {total:,} in at {inwards:,.0f}/s, drained at {found[-1]:,.0f}/s, {costs[-1]:.1f} µs of CPU each")
     return [
         median_row("drain", "messages/s of the worker, draining a backlog", "/s", "≥ 80,000", found),
         median_row("drain", "CPU of the worker a message, draining", "µs", "≤ 12", costs),

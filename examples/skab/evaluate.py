@@ -1,11 +1,12 @@
 """Score the detector on runs that it has not seen.
 
-    python examples/skab/evaluate.py DIR                  # whole runs of DIR held out in turn; all that is chosen is chosen in the rest
+    python examples/skab/evaluate.py DIR                  # whole runs of DIR held out in turn
     python examples/skab/evaluate.py DIR --model OUT      # what train.py wrote to OUT, on the runs of DIR
     python examples/skab/evaluate.py DIR --rows FILE.csv  # the runs as `skerry pipeline test` reads them
 
-`--without-start N` drops the first N rows of every run that is scored: a detector that had only learnt when in a run faults are due would
-fail there. Needs the extra `train`.
+Held out means: all that is chosen or trained for a run is chosen and trained on other runs. `--without-start N` drops
+the first N rows of every run that is scored: a detector that had only learnt when in a run faults are due would fail
+there. Needs the extra `train`.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def held_out(runs: Sequence[Run], parts: int, without: int) -> Iterator[Verdict]
 
 
 def report(verdicts: Sequence[Verdict]) -> dict[str, object]:
-    """`{"runs": [{run, f1, false_alarm_rate, missed_rate, delay_s}], "all": {…}}`; the delay of all is the median of those found."""
+    """`{"runs": [{run, f1, false_alarm_rate, missed_rate, delay_s}], "all": {…}}`; `all` has the median delay."""
     counted = [count(verdict.alarms, verdict.run.faulty) for verdict in verdicts]
     delays = [delay_s(verdict.run, verdict.alarms) for verdict in verdicts]
     known = [delay for delay in delays if delay is not None]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from skab_features import BASELINE, Floats
 from skab_runs import Run, Windows
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.metrics import roc_auc_score
 
 Bools = NDArray[np.bool_]
 INNER_FOLDS = 4
@@ -17,18 +18,14 @@ STRIDE = 4
 TREES = 100
 
 FORESTS: dict[str, Callable[[], Any]] = {
-    "random forest": lambda: RandomForestClassifier(
-        TREES, min_samples_leaf=10, max_features=0.2, n_jobs=2, random_state=0
-    ),
-    "extra trees": lambda: ExtraTreesClassifier(
-        TREES, min_samples_leaf=10, max_features=0.3, n_jobs=2, random_state=0
-    ),
+    "random forest": lambda: RandomForestClassifier(TREES, min_samples_leaf=10, max_features=0.2, n_jobs=2, random_state=0),
+    "extra trees": lambda: ExtraTreesClassifier(TREES, min_samples_leaf=10, max_features=0.3, n_jobs=2, random_state=0),
 }
 """Candidates of the inner selection."""
 
 
 class AlarmRule(NamedTuple):
-    """The pipeline's rule: fires after `for_` windows in a row with a score above `above`, clears after `clear_for` below `clear_below`."""
+    """The pipeline's rule: fires after `for_` windows in a row above `above`, clears after `clear_for` below `clear_below`."""
 
     above: float
     clear_below: float
@@ -48,10 +45,12 @@ class AlarmRule(NamedTuple):
         return out
 
 
-RULES = [
-    AlarmRule(above / 100, (above - gap) / 100, for_, clear_for)
-    for above, gap, for_, clear_for in product(range(30, 65, 5), (0, 10, 20), (1, 3, 5), (1, 5, 10))
-]
+THRESHOLDS = range(20, 75, 5)
+"""Candidates of `above`, in percent."""
+HABITS = list(product((0, 10, 20), ((1, 1), (3, 5), (5, 10))))
+"""Candidates of how far `clear_below` lies under `above`, in percent, and of (`for`, `clear_for`)."""
+PLATEAU = 0.02
+"""Thresholds whose F1 is no further than this from the best are taken for equally good: with two dozen runs it is not known better."""
 
 
 class Counts(NamedTuple):
@@ -125,7 +124,7 @@ def scores_of(forest: Any, run: Run, made: Made) -> Floats:
 
 
 class Choice(NamedTuple):
-    """What the inner selection chose, and the F1 that it had there."""
+    """What the inner folds chose, and the F1 that it had there."""
 
     kind: str
     rule: AlarmRule
@@ -133,16 +132,41 @@ class Choice(NamedTuple):
 
 
 def choose(runs: Sequence[Run], made: Made) -> Choice:
-    """The forest and the rule with the best pooled F1 over inner folds of these runs, each run scored by a forest that has not seen it."""
-    found = []
-    for kind in FORESTS:
-        scores: dict[str, Floats] = {}
-        for held in folds(runs, INNER_FOLDS):
-            names = {run.name for run in held}
-            forest = fit(kind, [run for run in runs if run.name not in names], made)
-            scores |= {run.name: scores_of(forest, run, made) for run in held}
-        found += [Choice(kind, rule, pooled_f1(rule, runs, scores, made)) for rule in RULES]
-    return max(found, key=lambda choice: choice.f1)
+    """Forest and rule by inner folds of these runs, each scored by a forest that has not seen it.
+
+    The forest with the greatest area under the ROC curve, then the rule with the best pooled F1 (see `choose_rule`).
+    """
+    faulty = np.concatenate([run.faulty for run in runs])
+    scored = {kind: _scored_by_others(kind, runs, made) for kind in FORESTS}
+    area = {
+        kind: float(roc_auc_score(faulty, np.concatenate([scores[run.name][made[run.name].newest] for run in runs])))
+        for kind, scores in scored.items()
+    }
+    kind = max(area, key=area.__getitem__)
+    rule, f1 = choose_rule(runs, scored[kind], made)
+    return Choice(kind, rule, f1)
+
+
+def _scored_by_others(kind: str, runs: Sequence[Run], made: Made) -> dict[str, Floats]:
+    scores: dict[str, Floats] = {}
+    for held in folds(runs, INNER_FOLDS):
+        names = {run.name for run in held}
+        forest = fit(kind, [run for run in runs if run.name not in names], made)
+        scores |= {run.name: scores_of(forest, run, made) for run in held}
+    return scores
+
+
+def choose_rule(runs: Sequence[Run], scores: Mapping[str, Floats], made: Made) -> tuple[AlarmRule, float]:
+    """The habit with the best pooled F1 at any threshold, and of its thresholds the middle one of the best plateau."""
+    best: list[tuple[AlarmRule, float]] = []
+    for gap, (for_, clear_for) in HABITS:
+        rules = [AlarmRule(above / 100, (above - gap) / 100, for_, clear_for) for above in THRESHOLDS]
+        found = [(rule, pooled_f1(rule, runs, scores, made)) for rule in rules]
+        if not best or max(f1 for _, f1 in found) > max(f1 for _, f1 in best):
+            best = found
+    top = max(f1 for _, f1 in best)
+    plateau = [each for each in best if each[1] >= top - PLATEAU]
+    return plateau[len(plateau) // 2]
 
 
 def pooled_f1(rule: AlarmRule, runs: Sequence[Run], scores: Mapping[str, Floats], made: Made) -> float:

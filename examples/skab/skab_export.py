@@ -62,10 +62,12 @@ def to_model(forest: Any) -> onnx.ModelProto:
     graph.initializer.append(numpy_helper.from_array(np.array(1, np.int64), "faulty"))
     graph.node.append(helper.make_node("Gather", [chances, "faulty"], ["score"], axis=1))
     del graph.output[:]
-    graph.output.extend([
-        helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]),
-        helper.make_tensor_value_info(label, TensorProto.INT64, ["N"]),
-    ])
+    graph.output.extend(
+        [
+            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]),
+            helper.make_tensor_value_info(label, TensorProto.INT64, ["N"]),
+        ]
+    )
     _rename(graph, graph.input[0].name, "features")
     _rename(graph, label, "label")
     onnx.checker.check_model(model)

@@ -1,8 +1,10 @@
 """Features of one window of the pump rig: how its newest rows differ from its oldest ones.
 
-The pipeline's window slides: every second it holds the ten minutes before. Its oldest minute is the baseline of the rig as it ran then
-(for the first ten minutes of a run: the run's own first minute), its newest 10 to 120 rows are what is judged. Only rows of the
-window are looked at, so nothing of the future and no clock comes in: neither the time, nor the window's length, nor a count.
+The pipeline's window slides: every second it holds the ten minutes before. Its oldest minute is the baseline of the
+rig as it ran then (for the first ten minutes of a run: the run's own first minute), its newest 10 to 120 rows are what
+is judged. Only rows of the window are looked at, so nothing of the future comes in, and no clock: neither the time, nor
+the window's length, nor a count. The two temperatures drift for as long as the rig runs, so their distance from the
+baseline would be a clock of its own: they count by their jumps, their unrest, and as one of the distances.
 """
 
 import numpy as np
@@ -23,6 +25,8 @@ SENSORS = (
 )
 FLOORS = np.array([0.003, 0.003, 0.1, 0.05, 0.2, 0.05, 2.0, 0.2])
 """Change of each sensor, in its own unit, that is taken for noise also where the baseline is quieter than that."""
+STEADY = [at for at, sensor in enumerate(SENSORS) if sensor not in ("Temperature", "Thermocouple")]
+"""Sensors that do not drift while the rig runs well."""
 BASELINE = 60
 """Rows of the baseline: the oldest of the window."""
 SCALES = (10, 30, 60)
@@ -51,7 +55,7 @@ def features(values: Floats, offsets: Ints) -> Floats:
         offsets: `[n + 1]`, `offsets[i]:offsets[i + 1]` are the rows of window i, oldest first; no window is empty.
 
     Returns:
-        `[n, 53]`, columns as in `features.columns`.
+        `[n, 47]`, columns as in `features.columns`.
     """
     first, end = offsets[:-1], offsets[1:]
     base, noise = _moments(values, first, np.minimum(end, first + BASELINE))
@@ -59,7 +63,7 @@ def features(values: Floats, offsets: Ints) -> Floats:
     mean = {rows: moments[0] for rows, moments in trailing.items()}
     scale = np.abs(base) + FLOORS
     noise = noise + FLOORS
-    change = [(mean[rows] - base) / scale for rows in SCALES]
+    change = [((mean[rows] - base) / scale)[:, STEADY] for rows in SCALES]
     jump = [(mean[10] - mean[60]) / scale, (mean[30] - mean[SLOW]) / scale]
     unrest = np.log((trailing[30][1] + 0.1 * FLOORS) / noise)
     # which sensor moves depends on the fault; that some of them do does not
@@ -69,8 +73,9 @@ def features(values: Floats, offsets: Ints) -> Floats:
 
 
 def _columns() -> list[str]:
-    groups = [*(f"change{rows}" for rows in SCALES), "jump10", "jump30", "unrest"]
-    return [*(f"{sensor}_{group}" for group in groups for sensor in SENSORS), *(f"distance{n}" for n in range(1, 5)), "total"]
+    changes = [f"{SENSORS[at]}_change{rows}" for rows in SCALES for at in STEADY]
+    others = [f"{sensor}_{group}" for group in ("jump10", "jump30", "unrest") for sensor in SENSORS]
+    return [*changes, *others, *(f"distance{rank}" for rank in range(1, 5)), "total"]
 
 
 # the pipeline reads the names of the columns from the function, for its events and for rules on one of them

@@ -85,8 +85,7 @@ def windows(run: Run) -> Windows:
     last = np.searchsorted(run.times, ends)
     held = last > first
     parts = [
-        _features(run.rows, first[held][at : at + CHUNK], last[held][at : at + CHUNK])
-        for at in range(0, int(held.sum()), CHUNK)
+        _features(run.rows, first[held][at : at + CHUNK], last[held][at : at + CHUNK]) for at in range(0, int(held.sum()), CHUNK)
     ]
     place = np.cumsum(held) - 1
     return Windows(np.vstack(parts).astype(np.float32), place[run.times - run.times[0]])

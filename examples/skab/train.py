@@ -2,8 +2,8 @@
 
     python examples/skab/train.py DIR --out OUT
 
-DIR holds labelled runs, `<group>/<run>.csv`. Forest and rule are chosen by folds inside DIR, then the forest is trained on all of its
-runs. OUT gets the model, the pipeline's skerry.toml and the feature function. Needs the extra `train`.
+DIR holds labelled runs, `<group>/<run>.csv`. Forest and rule are chosen by folds inside DIR, then the forest is trained
+on all of its runs. OUT gets the model, the pipeline's skerry.toml and the feature function. Needs the extra `train`.
 """
 
 import argparse

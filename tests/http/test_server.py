@@ -310,8 +310,10 @@ def descriptors() -> int:
 
 
 async def test_no_descriptor_is_left(tmp_path: Path) -> None:
-    before = descriptors()
-    for _ in range(3):
+    before = 0
+    for round_ in range(4):
+        # what the loop opens on first use stays open with it
+        before = descriptors() if round_ == 1 else before
         async with HttpServer(Place().routes) as server:
             await server.listen_unix(tmp_path / "s.sock")
             await server.listen_tcp(HOST, 0)

@@ -1,6 +1,5 @@
 """User code that hangs, crashes or eats the memory: the worker starts again, the message behind it is found, the rest flows on."""
 
-import json
 import signal
 import time
 from pathlib import Path
@@ -27,13 +26,13 @@ DEEDS = {
     104: lambda: held.append(bytearray(b"x") * (1 << 30)),
     105: lambda: held.append(np.ones(1 << 27)),
     106: lambda: 1 / 0,
-    107: lambda: time.sleep(3600),
+    107: lambda: time.sleep(60),
 }
 
 def features(values, offsets):
-    """The sum of each window; some numbers are a deed."""
+    """The sum of each window; some numbers do something."""
     for value in values[:, 0].tolist():
-        if DOES and int(value) in DEEDS:
+        if int(value) in DOES:
             DEEDS[int(value)]()
     return np.add.reduceat(values, offsets[:-1], axis=0)
 '''
@@ -48,8 +47,8 @@ resources = {{ memory = "64MiB" }}
 EACH = '{ kind = "none" }'
 
 
-def write_module(folder: Path, name: str, does: bool) -> None:
-    (folder / f"{name}.py").write_text(f"{DEEDS}\nDOES = {does}\n")
+def write_module(folder: Path, name: str, *deeds: int) -> None:
+    (folder / f"{name}.py").write_text(f"{DEEDS}\nDOES = {deeds}\n")
 
 
 def scored(node: RunningNode, name: str) -> int:
@@ -59,7 +58,7 @@ def scored(node: RunningNode, name: str) -> int:
 
 @pytest.mark.parametrize("deeds", [(101, 102), (103, 104), (105, 107)], ids=["loop-segfault", "exit-bytearray", "numpy-sleep"])
 def test_a_message_that_ends_the_worker_three_times_is_poison_and_the_rest_flows_on(tmp_path: Path, deeds: tuple[int, int]) -> None:
-    write_module(tmp_path, "deeds", True)
+    write_module(tmp_path, "deeds", *deeds)
     pipelines = CUSTOM.format(window=EACH, module="deeds") + PIPELINE.format(name=EVERY, dedup="off", lateness="30s")
     with RunningNode(tmp_path, pipelines, stall="1s") as node:
         device = Device("d0", node.mqtt)
@@ -71,7 +70,7 @@ def test_a_message_that_ends_the_worker_three_times_is_poison_and_the_rest_flows
         device.publish(60.0)
         until(lambda: device.settle() == 0, 10, "all is acknowledged, whatever the worker does")
         device.close()
-        until(lambda: scored(node, "custom") >= 111 - len(deeds), 60, f"the rest is scored\n{node.output[-2000:]}")
+        until(lambda: scored(node, "custom") >= 111 - len(deeds), 60, "the rest is scored")
         until(lambda: scored(node, EVERY) >= 110, 10, "the other pipeline is through")
 
         letters = node.deadletters("custom")
@@ -93,8 +92,8 @@ def test_a_message_that_ends_the_worker_three_times_is_poison_and_the_rest_flows
 
 
 def test_a_function_that_raises_costs_its_window_alone_until_it_is_mended(tmp_path: Path) -> None:
-    write_module(tmp_path, "deeds", True)
-    write_module(tmp_path, "mended", False)
+    write_module(tmp_path, "deeds", 106)
+    write_module(tmp_path, "mended")
     window = '{ kind = "count", size = 10 }'
     with RunningNode(tmp_path, CUSTOM.format(window=window, module="deeds")) as node:
         device = Device("d0", node.mqtt)
@@ -114,7 +113,7 @@ def test_a_function_that_raises_costs_its_window_alone_until_it_is_mended(tmp_pa
         node.wait_ready()
         with node.client() as client:
             assert client.post("/api/v1/pipelines/custom/deadletters/retry") == {"retried": 10}
-        until(lambda: scored(node, "custom") >= 200, 10, f"the window is scored {json.dumps(node.pipeline('custom'))}")
+        until(lambda: scored(node, "custom") >= 200, 10, "the window is scored")
         events = node.events("custom")
         check_unique(events)
         assert sorted(int(event["score"]) for event in events) == [sum(range(at, at + 10)) for at in range(0, 200, 10)]

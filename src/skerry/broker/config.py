@@ -111,7 +111,8 @@ class ServerPlan(msgspec.Struct, frozen=True):
     sys_password: str
 
 
-AGENT, RELAY, SYSTEM = "agent", "relay", "sys"
+# no device id begins with $: users of the configuration are never called out, so a device of such a name could not log in
+AGENT, RELAY, SYSTEM = "$agent", "$relay", "$sys"
 
 
 def _user(name: str, password: str, kind: Literal["STANDARD", "MQTT"]) -> str:
@@ -168,7 +169,7 @@ authorization {{
   auth_callout {{
     issuer: {plan.issuer}
     account: AGENT
-    auth_users: [{AGENT}, {RELAY}, {SYSTEM}]
+    auth_users: [{_quote(AGENT)}, {_quote(RELAY)}, {_quote(SYSTEM)}]
   }}
 }}
 """

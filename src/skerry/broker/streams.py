@@ -25,6 +25,7 @@ class StreamPlan(msgspec.Struct, frozen=True):
     discard: str = "old"
     duplicate_window_s: int = 120
     per_subject: int = -1
+    longest: int = -1
 
     def config(self) -> dict[str, Any]:
         """The JetStream stream configuration."""
@@ -37,6 +38,7 @@ class StreamPlan(msgspec.Struct, frozen=True):
             "max_age": 0,
             "max_msgs": -1,
             "max_msgs_per_subject": self.per_subject,
+            "max_msg_size": self.longest,
             "storage": "file",
             "num_replicas": 1,
             "allow_direct": True,
@@ -49,9 +51,12 @@ def bucket_plan(name: str, max_bytes: int) -> StreamPlan:
     return StreamPlan(f"KV_{name}", (f"$KV.{name}.>",), max_bytes, "new", 120, 1)
 
 
-def log_plan(quota: int) -> StreamPlan:
-    """The log itself. A full one closes a device's connection without a PUBACK (`discard: new`), drops nothing acknowledged."""
-    return StreamPlan(LOG, LOG_SUBJECTS, quota, "new")
+def log_plan(quota: int, longest: int = -1) -> StreamPlan:
+    """The log itself. A full one closes a device's connection without a PUBACK (`discard: new`), drops nothing acknowledged.
+
+    A message of more than `longest` bytes (with topic and headers) closes the connection too.
+    """
+    return StreamPlan(LOG, LOG_SUBJECTS, quota, "new", longest=longest)
 
 
 async def ensure(client: WireClient, plan: StreamPlan) -> dict[str, Any]:

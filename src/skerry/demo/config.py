@@ -7,10 +7,11 @@ from pathlib import Path
 from skerry.demo.computer import COMPUTER_FEATURES, COMPUTER_VALUES
 from skerry.demo.pump import PUMP_FEATURES, PUMP_VALUES
 from skerry.demo.recordings import RIG_VALUES
+from skerry.demo.rig import WINDOW
 
 PUMP_ALARMS = "pump-station"
 PUMP_WINDOWS = "pump-windows"
-DEVIATION = 3.0
+DEVIATION = 1.0
 COMPUTER_ALARMS = "this-computer"
 PIPELINES: tuple[str, ...] = (PUMP_ALARMS, PUMP_WINDOWS, COMPUTER_ALARMS)
 
@@ -106,10 +107,10 @@ sinks = ["event"]
 
 
 def _recorded_pipelines() -> str:
-    """The last 60 readings of a run at every reading, scored by how far the newest ten lie from those before."""
+    """The last readings of a run at every reading, scored by how far the newest lie from the oldest of them."""
     source = f"""\
 source = {{ topic = "devices/+/sensors", format = "json", time = "ts", values = {_list(RIG_VALUES)} }}
-window = {{ kind = "count", size = 60, every = 1 }}
+window = {{ kind = "count", size = {WINDOW}, every = 1 }}
 features = "skerry.demo.rig:deviation"
 sinks = ["event"]"""
     rule = f"rule = {{ field = \"score\", above = {DEVIATION}, clear_below = {DEVIATION / 2}, for = 3 }}"

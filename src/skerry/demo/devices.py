@@ -46,14 +46,14 @@ class PumpFleet:
 
 
 class RecordedFleet:
-    """Recordings of a directory, all runs one after the other, each as a device of its own, `speed` times as fast."""
+    """Recordings of a directory, one after the other (those without a fault last), each as a device, `speed` times as fast."""
 
     def __init__(self, runs: list[Run], start_us: int, speed: float) -> None:
         self.devices = tuple(run.device for run in runs)
         self._readings: list[Reading] = []
         episodes: list[Episode] = []
         begin = start_us
-        for run in runs:
+        for run in sorted(runs, key=lambda run: not any(row.anomaly for row in run.rows)):
             played = list(replay(run, begin, speed))
             self._readings += played
             episodes += labelled_episodes(played)
@@ -66,20 +66,37 @@ class RecordedFleet:
             yield Reading(reading.device, reading.ts_us + max(0, shift), reading.values, reading.fault)
 
 
-async def publish_fleet(fleet: Fleet, clients: dict[str, MqttClient], clock: Clock) -> None:
-    """Publish a fleet's readings, each when it is due, at QoS 1; a device that is cut off holds up no other."""
+class Acknowledged:
+    """How many messages the broker has acknowledged to the devices: what must turn up in the books."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def publish(self, client: MqttClient, topic: str, body: bytes) -> None:
+        """Publish at QoS 1 and count the PUBACK; what is not acknowledged is not counted."""
+        try:
+            await client.publish(topic, body, qos=1)
+        except SkerryError:
+            return
+        self.count += 1
+
+
+async def publish_fleet(fleet: Fleet, clients: dict[str, MqttClient], clock: Clock, acknowledged: Acknowledged) -> None:
+    """Publish a fleet's readings, each when it is due; a device that is cut off holds up no other."""
     pending: set[asyncio.Task[None]] = set()
     for reading in fleet.readings(clock.now()):
         await asyncio.sleep(max(0.0, (reading.ts_us - clock.now()) / SECOND))
         body = json.dumps(message(reading.ts_us, reading.values)).encode()
-        task = asyncio.create_task(_publish(clients[reading.device], sensors_topic(reading.device), body))
+        task = asyncio.create_task(acknowledged.publish(clients[reading.device], sensors_topic(reading.device), body))
         pending.add(task)
         task.add_done_callback(pending.discard)
     if pending:
         await asyncio.wait(pending)
 
 
-async def publish_computer(client: MqttClient, clock: Clock, latest: dict[str, float]) -> None:
+async def publish_computer(
+    client: MqttClient, clock: Clock, latest: dict[str, float], acknowledged: Acknowledged
+) -> None:
     """Publish this computer's readings ten times a second; `latest` is kept up to date for the screen."""
     readings = ComputerReadings(clock.monotonic)
     due = clock.now()
@@ -88,11 +105,6 @@ async def publish_computer(client: MqttClient, clock: Clock, latest: dict[str, f
         await asyncio.sleep(max(0.0, (due - clock.now()) / SECOND))
         values = readings.read()
         latest.update(values)
-        await _publish(client, readings_topic(COMPUTER), json.dumps(message(clock.now(), values)).encode())
+        body = json.dumps(message(clock.now(), values)).encode()
+        await acknowledged.publish(client, readings_topic(COMPUTER), body)
 
-
-async def _publish(client: MqttClient, topic: str, body: bytes) -> None:
-    try:
-        await client.publish(topic, body, qos=1)
-    except SkerryError:
-        return

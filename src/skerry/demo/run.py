@@ -10,7 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,12 +19,12 @@ from skerry.core.clock import SECOND, Clock, SystemClock, from_rfc3339
 from skerry.core.service import cancel_and_wait
 from skerry.demo.computer import COMPUTER
 from skerry.demo.config import DEVIATION, PUMP_WINDOWS, demo_config
-from skerry.demo.devices import Fleet, PumpFleet, RecordedFleet, publish_computer, publish_fleet
+from skerry.demo.devices import Acknowledged, Fleet, PumpFleet, RecordedFleet, publish_computer, publish_fleet
 from skerry.demo.load import Load
 from skerry.demo.recordings import read_runs
 from skerry.demo.score import ScoredWindow, Scorer, Scores
 from skerry.mqtt import MqttClient, MqttConfig
-from skerry.node import Node
+from skerry.node import Node, sum_books
 
 SCREEN = "demo-screen"
 LOAD_S = 8.0
@@ -52,6 +52,7 @@ class DemoState(msgspec.Struct):
     loaded: bool
     scores: Scores
     books: dict[str, Any]
+    acknowledged: int
     messages_per_s: float
     latency_ms: dict[str, float | None]
     bytes_in: int
@@ -59,6 +60,17 @@ class DemoState(msgspec.Struct):
     addresses: dict[str, str]
     paste: str
     finished: bool = False
+
+
+class _Scene(NamedTuple):
+    """What one run works with."""
+
+    node: Node
+    running: "asyncio.Task[None]"
+    publishers: list["asyncio.Task[None]"]
+    fleet: Fleet
+    scorer: Scorer
+    password: str
 
 
 class Demo:
@@ -76,6 +88,7 @@ class Demo:
         self._news: deque[str] = deque(maxlen=50)
         self._first_event: float | None = None
         self._events = 0
+        self._acknowledged = Acknowledged()
         self._bytes_up = 0
         self._rates: deque[tuple[float, int]] = deque(maxlen=10)
 
@@ -95,16 +108,17 @@ class Demo:
             fleet = self._fleet()
             scorer = Scorer(fleet.truth, threshold=DEVIATION if self.options.data else 0.6)
             clients, screen, password = await self._log_in(node, fleet)
-            tasks = [asyncio.create_task(publish_fleet(fleet, clients, self._clock))]
-            tasks.append(asyncio.create_task(self._watch(screen, scorer)))
+            publishers = [publish_fleet(fleet, clients, self._clock, self._acknowledged)]
             if not self.options.data:
-                tasks.append(asyncio.create_task(publish_computer(clients[COMPUTER], self._clock, self._computer)))
+                publishers.append(publish_computer(clients[COMPUTER], self._clock, self._computer, self._acknowledged))
+            scene = _Scene(node, running, [asyncio.create_task(one) for one in publishers], fleet, scorer, password)
+            watching = asyncio.create_task(self._watch(screen, scorer))
             try:
-                async for state in self._frames(node, running, tasks[0], fleet, scorer, password):
+                async for state in self._frames(scene):
                     yield state
             finally:
                 self.load.stop()
-                await cancel_and_wait(*tasks)
+                await cancel_and_wait(watching, *scene.publishers)
                 await asyncio.gather(*[client.close() for client in [*clients.values(), screen]])
         finally:
             await cancel_and_wait(running)
@@ -176,39 +190,40 @@ class Demo:
             self._alarms.pop(name, None)
             self._news.append(f"{event['key']}: all well again")
 
-    async def _frames(
-        self,
-        node: Node,
-        running: "asyncio.Task[None]",
-        fleet_task: "asyncio.Task[None]",
-        fleet: Fleet,
-        scorer: Scorer,
-        password: str,
-    ) -> AsyncIterator[DemoState]:
+    async def _frames(self, scene: _Scene) -> AsyncIterator[DemoState]:
         started = self._clock.monotonic()
-        half_loaded = False
+        to_load = self.options.seconds / 2 if not self.options.data else 0.0
         while True:
             await asyncio.sleep(FRAME_S)
             passed = self._clock.monotonic() - started
-            over = 0 < self.options.seconds <= passed
-            if running.done():
-                running.result()
-            if fleet_task.done() and self.options.data:
-                over = True
-            if over and not self.options.data:
-                fleet_task.cancel()
-            if over:
-                await asyncio.sleep(1.5)
-            if self.options.seconds and not self.options.data and not half_loaded and passed > self.options.seconds / 2:
-                half_loaded = True
+            if scene.running.done():
+                scene.running.result()
+            if 0 < to_load < passed:
+                to_load = 0.0
                 self.load.start(min(LOAD_S, self.options.seconds / 4))
-            yield await self._state(node, passed, fleet, scorer, password, over)
+            over = 0 < self.options.seconds <= passed or scene.publishers[0].done()
+            if over:
+                await self._settle(scene)
+            yield await self._state(scene, passed, over)
             if over:
                 return
 
-    async def _state(self, node: Node, passed: float, fleet: Fleet, scorer: Scorer, password: str, finished: bool) -> DemoState:
+    async def _settle(self, scene: _Scene) -> None:
+        """Stop the devices and wait until what the broker has acknowledged to them is in the books, 5 s at the most."""
+        await cancel_and_wait(*scene.publishers)
+        for _ in range(50):
+            if self._books(await scene.node.view.status())["received"] >= self._acknowledged.count:
+                return
+            await asyncio.sleep(0.1)
+
+    def _books(self, status: dict[str, Any]) -> dict[str, Any]:
+        """The ledger of the pipelines that raise alarms; `pump-windows` reads the same messages again."""
+        return sum_books([row["ledger"] for row in status["pipelines"] if row["name"] != PUMP_WINDOWS])
+
+    async def _state(self, scene: _Scene, passed: float, finished: bool) -> DemoState:
+        node, fleet = scene.node, scene.fleet
         status = await node.view.status()
-        books = status["ledger"]
+        books = self._books(status)
         self._rates.append((passed, books["received"]))
         (first_at, first), (last_at, last) = self._rates[0], self._rates[-1]
         rate = (last - first) / (last_at - first_at) if last_at > first_at else 0.0
@@ -221,7 +236,7 @@ class Demo:
         )
         host, _, port = node.mqtt_address.rpartition(":")
         paste = (
-            f"mosquitto_pub -h {host} -p {port} -u {COMPUTER} -P {password} -t devices/{COMPUTER}/readings "
+            f"mosquitto_pub -h {host} -p {port} -u {COMPUTER} -P {scene.password} -t devices/{COMPUTER}/readings "
             f'-q 1 -m \'{{"ts": \'$(date +%s)\', "cpu": 99, "memory": 50, "disk": 0, "network": 0}}\''
         )
         return DemoState(
@@ -231,11 +246,12 @@ class Demo:
             devices=devices,
             computer=dict(self._computer),
             loaded=self.load.running,
-            scores=scorer.scores(),
+            scores=scene.scorer.scores(),
             books=books,
+            acknowledged=self._acknowledged.count,
             messages_per_s=rate,
             latency_ms=latency,
-            bytes_in=sum(p["received_bytes"] for p in status["pipelines"] if p["name"] != PUMP_WINDOWS),
+            bytes_in=sum(row["received_bytes"] for row in status["pipelines"] if row["name"] != PUMP_WINDOWS),
             bytes_up=self._bytes_up,
             addresses={"mqtt": node.mqtt_address, "http": node.http_address},
             paste=paste,
@@ -260,7 +276,8 @@ class Demo:
             "messages": books["received"],
             "events": self._events,
             "windows": books["windows"],
-            "lost": books["difference"],
+            "acknowledged": state.acknowledged,
+            "lost": max(0, state.acknowledged - books["received"]) + abs(books["difference"]),
             "duplicates": books["duplicates"],
             "dead_letters": sum(books["dead_letters"].values()),
             "messages_per_s": round(books["received"] / max(state.seconds, 0.001), 1),

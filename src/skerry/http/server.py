@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
@@ -230,9 +230,10 @@ class _Busy(asyncio.Protocol):
     """Answers a connection that is one too many and closes it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(_BUSY)
-        transport.close()
+        # a cast, since the transports of uvloop are no subclass
+        accepted = cast(asyncio.Transport, transport)
+        accepted.write(_BUSY)
+        accepted.close()
 
 
 def _whole(given: Response) -> "web.Response":

@@ -59,7 +59,8 @@ class Node:
         self._connecting = asyncio.Lock()
         self.relays: list[Relay] = []
         age = parse_duration(retention.age)
-        self.link = Link(self._clock, self._log_bytes, age, self.login, self.relays, self.durable, self._partitions)
+        sizes = (self._log_bytes, config.broker.max_payload_bytes)
+        self.link = Link(self._clock, *sizes, age, self.login, self.relays, self.durable, self._partitions)
         self._replace_relays()
         self.pool = self._pool()
         self.view = View(self, self._clock)
@@ -84,7 +85,7 @@ class Node:
             node=config.node.name,
             host="127.0.0.1",
             port=0,
-            user="agent",
+            user="",
             password="",
             partition=0,
             partitions=config.runtime.workers,
@@ -152,7 +153,7 @@ class Node:
     async def _one_link(self) -> None:
         server = self.server
         client = await WireClient.connect(server.host, server.port, server.user, server.password, "node")
-        callout = Callout(client, self._signer, self.login.decide, self._clock)
+        callout = Callout(client, self._signer, self.login.decide, self._clock, refused=self.login.refused)
         try:
             self.trouble = ""
             await self.link.run(client, callout)
@@ -246,8 +247,7 @@ class Node:
             found.append(f"the log is {self.link.fill:.0%} full: a pipeline is paused, failed or too slow")
         if self.link.gone.messages:
             found.append(f"{self.link.gone.messages} messages were given up unread (broker.retention)")
-        if self.trouble:
-            found.append(self.trouble)
+        found += [trouble for trouble in (self.trouble, self.server.warning) if trouble]
         found += [
             f"worker {w.index} was restarted {w.restarts.total} times: {w.last_words}" for w in self.pool.workers if w.last_words
         ]

@@ -36,6 +36,7 @@ EVENTS_BYTES = 256 * MIB
 DEAD_BYTES = 128 * MIB
 BUCKET_BYTES = 64 * MIB
 DEVICES, CURSORS = "skerry_devices", "skerry_cursors"
+ROOM_FOR_HEADERS = 2048
 TRIM_S = 1.0
 SESSIONS_S = 5.0
 MARGIN_S = 5.0
@@ -67,6 +68,7 @@ class Link:
         self,
         clock: Clock,
         log_bytes: int,
+        longest: int,
         retention_us: int,
         login: BrokerLogin,
         relays: list[Relay],
@@ -83,6 +85,7 @@ class Link:
         self.begin_at: dict[str, int] = {}
         self._clock = clock
         self._log_bytes = log_bytes
+        self._longest = longest
         self._retention_us = retention_us
         self._login = login
         self._relays = relays
@@ -121,7 +124,7 @@ class Link:
             self.client = None
 
     async def _prepare(self, client: WireClient) -> None:
-        state = await ensure(client, log_plan(self._log_bytes))
+        state = await ensure(client, log_plan(self._log_bytes, self._longest + ROOM_FOR_HEADERS))
         await ensure(client, StreamPlan(EVENTS, ("skerry.events.>",), EVENTS_BYTES))
         await ensure(client, StreamPlan(DEAD, ("skerry.dead.>",), DEAD_BYTES))
         for name in (BUCKET, DEVICES, CURSORS):

@@ -115,7 +115,7 @@ class View:
             "storage": self._storage(),
             "uplink": None,
             "cluster": None,
-            "ledger": _sum_books([row["ledger"] for row in pipelines]),
+            "ledger": sum_books([row["ledger"] for row in pipelines]),
             "processes": node.processes(),
             "sinks": [relay.status() for relay in node.relays],
             "warnings": node.warnings(),
@@ -252,7 +252,8 @@ def _no_books() -> Row:
     return {**dict.fromkeys(names, 0), "dead_letters": {}, "windows": 0}
 
 
-def _sum_books(all_books: list[Row]) -> Row:
+def sum_books(all_books: list[Row]) -> Row:
+    """The ledgers of several pipelines as one."""
     total = _no_books()
     for books in all_books:
         for name, value in books.items():

@@ -20,6 +20,8 @@ NAN = "nan"
 FUTURE = "future"
 OVERSIZED = "oversized"
 UNKNOWN_KEY = "unknown-key"
+LAST_TIME = 10**17
+"""Times are below it, microseconds: the greatest that are read as seconds."""
 
 Decoded = tuple[list[Row], object]
 """Rows (time in microseconds, or −1 for the arrival, then the values) and the id that re-sends share, if one is read."""
@@ -37,9 +39,12 @@ class Undecoded(Exception):
 
 def _time(value: float | str) -> float:
     try:
-        return float(from_rfc3339(value) if isinstance(value, str) else from_number(value))
+        time = from_rfc3339(value) if isinstance(value, str) else from_number(value)
     except (ValueError, OverflowError) as error:
         raise Undecoded(WRONG_SHAPE, f"{value!r} is not a time") from error
+    if not 0 <= time < LAST_TIME:
+        raise Undecoded(WRONG_SHAPE, f"{value!r} lies before 1970 or after 5138")
+    return float(time)
 
 
 def _finite(row: Row) -> Row:
@@ -113,7 +118,7 @@ def _object_decoder(source: SourceSpec, id_field: str) -> Decode:
         values: Row = pick(item)
         if timed:
             time = values[0]
-            if time.__class__ is float and -1e11 < time < 1e11:
+            if time.__class__ is float and 0.0 <= time < 1e11:
                 values = (float(round(time * 1e6)), *values[1:])
             else:
                 values = (_time(time), *values[1:])
@@ -127,7 +132,7 @@ def _object_decoder(source: SourceSpec, id_field: str) -> Decode:
     def decode(payload: bytes) -> Decoded:
         try:
             item = read(payload)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, RecursionError) as error:
             raise Undecoded(WRONG_SHAPE, str(error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Undecoded(NAN if _holds_nan(payload, source.format) else UNDECODABLE, str(error)) from error
@@ -146,7 +151,7 @@ def _holds_nan(payload: bytes, kind: str) -> bool:
         return False
     try:
         json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -214,7 +219,7 @@ def payload_fields(payload: bytes, kind: str, names: list[str]) -> list[str] | N
     """Fields of an object payload as text, for keys out of the payload; None where one is missing."""
     try:
         item = _reader(kind, Any)(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     item = item[0] if isinstance(item, list) and item else item
     found = []

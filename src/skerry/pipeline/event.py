@@ -3,11 +3,14 @@
 import msgspec
 
 from skerry.pipeline.topics import key_token
+from skerry.window.state import Closed
 
 EVENTS = "skerry_events"
 EVENTS_PREFIX = "skerry.events."
 DEAD = "skerry_deadletters"
 DEAD_PREFIX = "skerry.dead."
+MAX_LETTER = 4 * 1024 * 1024
+"""Bytes of a dead letter's payload; the server takes messages of 8 MiB."""
 
 
 class Event(msgspec.Struct, gc=False, omit_defaults=False):
@@ -37,7 +40,7 @@ class DeadLetter(msgspec.Struct, array_like=True, gc=False):
     """One message (or the messages of one window) that no event can come of.
 
     `sequence` is its place in the log, `arrival` its arrival there in microseconds (of a window: its end). For a window
-    `payload` is a `WindowLetter` in msgpack and `messages` may be more than one.
+    `payload` is a `WindowLetter` in msgpack and `messages` may be more than one. `mark` tells windows apart that end together.
     """
 
     sequence: int
@@ -49,11 +52,12 @@ class DeadLetter(msgspec.Struct, array_like=True, gc=False):
     payload: bytes
     messages: int = 1
     window: bool = False
+    mark: str = ""
 
     @property
     def identity(self) -> str:
         """The same for the same message or window in every replay."""
-        return f"{self.key}@{self.arrival}" if self.window else str(self.sequence)
+        return f"{self.key}@{self.arrival}{self.mark}" if self.window else f"{self.sequence}{self.mark}"
 
 
 class WindowLetter(msgspec.Struct, array_like=True):
@@ -68,6 +72,22 @@ class WindowLetter(msgspec.Struct, array_like=True):
     index: int
 
 
+def window_letter(window: Closed, reason: str, detail: str, sequence: int) -> DeadLetter:
+    """The dead letter of a window; one that is too large to be stored is named without its samples."""
+    body = WindowLetter(window.key, window.start, window.end, window.flat, window.samples, window.messages, window.index)
+    packed = _pack(body)
+    mark = f"#{window.index}" * bool(window.index) + f"!{window.retried}" * bool(window.retried)
+    payload = packed if len(packed) <= MAX_LETTER else b""
+    return DeadLetter(sequence, reason, detail[:300], "", window.key, window.end, payload, window.messages, True, mark)
+
+
+def window_of(payload: bytes, sequence: int) -> Closed:
+    """The window of a letter that came back in the log at `sequence`. Raises `msgspec.MsgspecError`."""
+    letter = _unpack_window(payload)
+    times, counts = (letter.start, letter.end), (letter.samples, letter.messages)
+    return Closed(letter.key, *times, letter.flat, *counts, index=letter.index, retried=sequence)
+
+
 class Output(msgspec.Struct, array_like=True, gc=False):
     """One message to publish: its stream's subject, its id, its body."""
 
@@ -78,6 +98,7 @@ class Output(msgspec.Struct, array_like=True, gc=False):
 
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
+_unpack_window = msgspec.msgpack.Decoder(WindowLetter).decode
 _unpack_letters = msgspec.msgpack.Decoder(list[DeadLetter])
 
 

@@ -5,7 +5,7 @@ import msgspec
 from skerry.pipeline.decode import UNKNOWN_KEY, Undecoded, payload_fields
 from skerry.pipeline.partitions import partition_of
 from skerry.pipeline.spec import SourceSpec
-from skerry.pipeline.topics import RETRY_PREFIX, KeyTemplate, filter_matches, topic_of
+from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT, RETRY_PREFIX, KeyTemplate, filter_matches, topic_of
 from skerry.window.state import KeyState
 
 
@@ -39,7 +39,9 @@ class Router:
         if not (subject.startswith(self._retries) or self._matches(subject, topic)):
             return self._remember(subject, Target(None, topic))
         key = self._template.from_topic(topic)
-        if key is None:
+        if len(subject) > MAX_SUBJECT:
+            return Target("", topic[:MAX_KEY])
+        if key is None or len(key.encode()) > MAX_KEY:
             target = Target("", topic)
         elif self._template.fields:
             target = Target(key, topic)
@@ -70,15 +72,24 @@ class Router:
             found = self._keys[key] = KeyState()
         return found
 
+    def owner(self, target: Target, payload: bytes) -> str:
+        """What decides whose a frame is: its key, or "" where it has none."""
+        try:
+            return self.key_of(target, payload)
+        except Undecoded:
+            return ""
+
     def key_of(self, target: Target, payload: bytes) -> str:
         """The key of a frame, fields of its payload put in. Raises `Undecoded` where it has none."""
         key = target.key or ""
-        if self._template.fields:
+        if key and self._template.fields:
             found = payload_fields(payload, self._source.format, self._template.fields)
             if found is None:
                 raise Undecoded(UNKNOWN_KEY, f"the payload has no {', '.join(self._template.fields)}")
             for field, text in zip(self._template.fields, found, strict=True):
                 key = key.replace("{." + field + "}", text)
         if not key:
-            raise Undecoded(UNKNOWN_KEY, f"{target.topic} has no level for the key {self._template.template}")
+            raise Undecoded(UNKNOWN_KEY, f"{target.topic[:MAX_KEY]} has no key {self._template.template} of up to {MAX_KEY} bytes")
+        if len(key.encode()) > MAX_KEY:
+            raise Undecoded(UNKNOWN_KEY, f"a key of {len(key.encode())} bytes, allowed are {MAX_KEY}")
         return key

@@ -13,15 +13,15 @@ import msgspec
 from skerry.broker import Frame, Position, position
 from skerry.core.clock import to_rfc3339
 from skerry.core.ports import Scorer
-from skerry.pipeline.decode import FUTURE, OVERSIZED, UNKNOWN_KEY, Undecoded, decoder
-from skerry.pipeline.event import DeadLetter, Event, Output, WindowLetter, event_output, letters_output
+from skerry.pipeline.decode import FUTURE, OVERSIZED, UNDECODABLE, UNKNOWN_KEY, WRONG_SHAPE, Undecoded, decoder
+from skerry.pipeline.event import MAX_LETTER, DeadLetter, Event, Output, event_output, letters_output, window_letter, window_of
 from skerry.pipeline.partitions import partition_of
 from skerry.pipeline.router import Router, Target
 from skerry.pipeline.rule import Alarm, Rule, digest
 from skerry.pipeline.spec import PipelineSpec
 from skerry.pipeline.stage import Scores, Stage, StageError, Timing
 from skerry.pipeline.state import PipelineState
-from skerry.pipeline.topics import topic_of
+from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT, topic_of
 from skerry.window.state import Closed, KeyState, Row
 from skerry.window.windower import silent_watermark, windower
 
@@ -30,8 +30,6 @@ SCORE_NAN = "score-nan"
 RECONFIGURED = "reconfigured"
 BATCH = 512
 WINDOW_HEADER = b"Skerry-Window: 1\r\n"
-_letter = msgspec.msgpack.Decoder(WindowLetter)
-_pack = msgspec.msgpack.Encoder().encode
 
 
 class Trace:
@@ -96,7 +94,7 @@ class Runner:
             if lost:
                 state.ledger.bury(RECONFIGURED, lost)
                 detail = f"{lost} messages were in open windows when the window or the source was changed"
-                letter = DeadLetter(state.cursor, RECONFIGURED, detail, "", "", 0, b"", lost)
+                letter = DeadLetter(state.cursor, RECONFIGURED, detail, "", "", 0, b"", lost, mark="!")
                 self.outputs.append(letters_output(self.spec.name, [letter]))
         state.window_digest = changed
 
@@ -127,9 +125,9 @@ class Runner:
         add, lateness = self._windower.add, self._lateness
         self._trace.messages(name, first.stream, last.stream)
         self._arrival = first.arrival
-        latest = first.arrival + self.spec.source.max_future_us
+        latest = min(first.arrival, last.arrival) + self.spec.source.max_future_us
         longest = self.spec.source.max_payload_bytes
-        plain = not (self._poison or self.spec.dedup != "off")
+        dedup = self.spec.dedup != "off"
         for frame in frames:
             target = targets.get(frame[0]) or route(frame[0])
             key, keyed = target.key, target.state
@@ -142,8 +140,10 @@ class Runner:
                 if keyed is None or len(payload) > longest or frame[2].endswith(b"Skerry-Window: 1\r\n\r\n"):
                     self._uncommon(frame, target, mono)
                     continue
+                if self._poison and self._skip_poison(frame, key):
+                    continue
                 rows, identity = decode(payload)
-                if not plain and self._skip(frame, key, rows, identity):
+                if dedup and self._skip_resent(payload, key, rows, identity):
                     continue
             except Undecoded as error:
                 self._bury(frame, error.reason, error.detail, key)
@@ -169,39 +169,55 @@ class Runner:
 
     def _taken_before(self, frame: Frame) -> bool:
         """Whether the partition that had the frame's key before the last re-deal has taken it in."""
-        try:
-            key = self._router.key_of(self._router.targets.get(frame[0]) or self._router.route(frame[0]), frame[3])
-        except Undecoded:
-            key = ""
+        key = self._router.owner(self._router.targets.get(frame[0]) or self._router.route(frame[0]), frame[3])
         old = self.state.taken
         return position(frame[1]).stream <= old[partition_of(key, len(old))]
 
     def _uncommon(self, frame: Frame, target: Target, mono: float) -> None:
         """Frames that are too long, carry their key in the payload, or are a window tried again."""
-        payload = frame[3]
+        payload, source = frame[3], self.spec.source
         if frame[2].endswith(b"Skerry-Window: 1\r\n\r\n"):
-            letter = _letter.decode(payload)
-            if not self._router.mine(letter.key):
-                self.state.ledger.received -= 1
-                return
-            self.state.ledger.received += letter.messages - 1
-            times, counts = (letter.start, letter.end), (letter.samples, letter.messages)
-            self._closed.append(Closed(letter.key, *times, letter.flat, *counts, index=letter.index, retried=True))
+            self._take_again(frame)
             return
-        if len(payload) > self.spec.source.max_payload_bytes:
-            raise Undecoded(OVERSIZED, f"{len(payload)} bytes, allowed are {self.spec.source.max_payload_bytes}")
+        long = len(payload) > source.max_payload_bytes
+        owner = target.key or "" if long else self._router.owner(target, payload)
+        if not self._router.mine(owner):
+            self._disown(payload)
+            return
+        if long:
+            raise Undecoded(OVERSIZED, f"{len(payload)} bytes, allowed are {source.max_payload_bytes}")
         key = self._router.key_of(target, payload)
-        if not self._router.mine(key):
-            self.state.ledger.received -= 1
-            self.state.ledger.received_bytes -= len(payload)
-            return
         keyed = self._router.keyed(key)
         if keyed is None:
-            raise Undecoded(UNKNOWN_KEY, f"over {self.spec.source.max_keys} keys")
+            raise Undecoded(UNKNOWN_KEY, f"over {source.max_keys} keys")
+        if self._poison and self._skip_poison(frame, key):
+            return
         rows, identity = self._decode(payload)
-        if not self._skip(frame, key, rows, identity) and self._add_many(frame, key, keyed, rows):
+        if self.spec.dedup != "off" and self._skip_resent(payload, key, rows, identity):
+            return
+        if self._add_many(frame, key, keyed, rows):
             keyed.seen = mono
             self._closed.extend(self._windower.close(key, keyed, keyed.newest - self._lateness))
+
+    def _take_again(self, frame: Frame) -> None:
+        """A window that had failed and is to be tried again, whole."""
+        try:
+            window = window_of(frame[3], position(frame[1]).stream)
+        except msgspec.MsgspecError as error:
+            raise Undecoded(UNDECODABLE, f"not a window: {error}") from error
+        if not self._router.mine(window.key):
+            self._disown(frame[3])
+            return
+        self.state.ledger.received += window.messages - 1
+        if len(window.flat) == window.samples * self._stage.width:
+            self._closed.append(window)
+        else:
+            self._bury_window(window, WRONG_SHAPE, "the pipeline reads other values now than when the window was made")
+
+    def _disown(self, payload: bytes) -> None:
+        """Another partition's: not received after all."""
+        self.state.ledger.received -= 1
+        self.state.ledger.received_bytes -= len(payload)
 
     def _add_many(self, frame: Frame, key: str, keyed: KeyState, rows: list[Row]) -> bool:
         """Samples with arrival time, several samples, or a time to be looked at; False when the message is a dead letter."""
@@ -223,15 +239,17 @@ class Runner:
         self._bury(frame, reason, "", key)
         return False
 
-    def _skip(self, frame: Frame, key: str, rows: list[Row], identity: object) -> bool:
-        """Whether a message is poison or a re-send."""
-        if self._poison and str(position(frame[1]).stream) in self._poison:
-            self._bury(frame, POISON, "it ended the worker three times", key)
-            return True
-        if self.spec.dedup == "off":
+    def _skip_poison(self, frame: Frame, key: str) -> bool:
+        """Whether a message is poison; asked before anything is done with it."""
+        if str(position(frame[1]).stream) not in self._poison:
             return False
+        self._bury(frame, POISON, "it ended the worker three times", key)
+        return True
+
+    def _skip_resent(self, payload: bytes, key: str, rows: list[Row], identity: object) -> bool:
+        """Whether a message is a re-send."""
         if self.spec.dedup == "time":
-            mark = zlib.crc32(frame[3]) << 31 ^ int(rows[0][0])
+            mark = zlib.crc32(payload) << 31 ^ int(rows[0][0])
         else:
             mark = int(digest(str(identity)), 16)
         mark &= 0x7FFFFFFFFFFFFFFF  # what msgpack holds: the payload in the upper 32 bits, the time in all
@@ -273,8 +291,10 @@ class Runner:
 
     def _bury(self, frame: Frame, reason: str, detail: str, key: str) -> None:
         where = position(frame[1])
-        topic = topic_of(frame[0])
-        self._letters.append(DeadLetter(where.stream, reason, detail[:300], topic, key, where.arrival, frame[3]))
+        payload, topic = frame[3], topic_of(frame[0])
+        if len(payload) > MAX_LETTER or len(frame[0]) > MAX_SUBJECT:
+            payload, topic = b"", topic[:MAX_KEY]  # cannot be stored whole, or not be written again under another prefix
+        self._letters.append(DeadLetter(where.stream, reason, detail[:300], topic, key, where.arrival, payload))
         self.state.ledger.bury(reason, 1)
 
     def _flush_letters(self) -> None:
@@ -315,15 +335,13 @@ class Runner:
                 self._bury_window(window, alone.reason, alone.detail)
 
     def _poisoned(self, window: Closed) -> bool:
-        if window.retried or window_name(window) not in self._poison:
+        if window_name(window) not in self._poison:
             return False
         self._bury_window(window, POISON, "it ended the worker three times")
         return True
 
     def _bury_window(self, window: Closed, reason: str, detail: str) -> None:
-        body = WindowLetter(window.key, window.start, window.end, window.flat, window.samples, window.messages, window.index)
-        letter = DeadLetter(self.state.cursor, reason, detail[:300], "", window.key, window.end, _pack(body), window.messages, True)
-        self._letters.append(letter)
+        self._letters.append(window_letter(window, reason, detail, self.state.cursor))
         self.state.ledger.bury(reason, window.messages)
 
     def _emit(self, windows: list[Closed], scores: Scores) -> None:
@@ -382,5 +400,5 @@ class Runner:
 
 
 def window_name(window: Closed) -> str:
-    """How a window is named in traces and poison lists."""
-    return f"{window.key}@{window.start}"
+    """How a window is named in traces and poison lists; one that is tried again has a name of its own."""
+    return f"{window.key}@{window.start}" + (f"!{window.retried}" if window.retried else "")

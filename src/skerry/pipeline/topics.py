@@ -8,8 +8,13 @@ from skerry.core.errors import ConfigError
 MQTT_PREFIX = "$MQTT.msgs."
 QOS0_PREFIX = "skerry.q0."
 RETRY_PREFIX = "skerry.retry."
+MAX_SUBJECT = 2048
+"""Bytes of a subject that can still be written under a longer one: the server takes lines of 4 KiB."""
+MAX_KEY = 256
+"""Bytes of a key, since it becomes a token of a subject, thrice as long at most."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _KEY_PART = re.compile(r"\{([^{}]*)\}")
+_NO_LEVEL = re.compile(r"[\x00-\x20\x7f+#/]")
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_:@")
 
 
@@ -27,6 +32,8 @@ def check_filter(topic: str) -> None:
             raise ConfigError(f"{topic!r}: # may only be the last level", where="topic")
         if level not in ("+", "#") and any(mark in level for mark in "+#\0"):
             raise ConfigError(f"{topic!r}: a wildcard fills a whole level", where="topic")
+        if level in ("*", ">"):
+            raise ConfigError(f"{topic!r}: {level} is no wildcard of MQTT", where="topic", allowed="+ for one level, # for the rest")
     if not topic or topic.startswith("$") or " " in topic:
         raise ConfigError(f"{topic!r} is not a topic filter", where="topic", allowed="such as devices/+/vibration")
 
@@ -68,7 +75,7 @@ class KeyTemplate:
         self.template = template
         self.fields = [part[1:] for part in _KEY_PART.findall(template) if part.startswith(".")]
         self.levels = [part for part in _KEY_PART.findall(template) if not part.startswith(".")]
-        if not all(level.isdigit() and int(level) > 0 for level in self.levels) or not (self.fields or self.levels):
+        if not all(level.isdecimal() and int(level) > 0 for level in self.levels) or not (self.fields or self.levels):
             raise ConfigError(f"{template!r} is not a key", where="key", allowed="such as {2}, {1}-{3} or {.device}")
         wanted = topic.split("/")
         if wanted[-1] != "#" and any(int(level) > len(wanted) for level in self.levels):
@@ -87,6 +94,11 @@ def key_token(key: str) -> str:
     return "".join(chr(byte) if byte in _SAFE else f"={byte:02X}" for byte in key.encode()) or "="
 
 
+def topic_level(text: str) -> str:
+    """A text as one level of a topic to publish on: what a level may not hold, or the server refuses, becomes `_`."""
+    return _NO_LEVEL.sub("_", text)
+
+
 def event_topic(pipeline: str, key: str) -> str:
-    """MQTT topic of an event: characters that a topic level may not hold are replaced."""
-    return f"events/{pipeline}/{re.sub(r'[+#/ ]', '_', key)}"
+    """MQTT topic of an event."""
+    return f"events/{pipeline}/{topic_level(key)}"

@@ -41,7 +41,10 @@ NEVER = 2**62
 
 
 class Closed(msgspec.Struct, gc=False):
-    """A closed window: `samples` rows flat (`time, value, …`), and how many messages leave the open ones with it."""
+    """A closed window: `samples` rows flat (`time, value, …`), and how many messages leave the open ones with it.
+
+    `retried` is 0, or the place in the log at which a window that had failed came back.
+    """
 
     key: str
     start: int
@@ -51,7 +54,7 @@ class Closed(msgspec.Struct, gc=False):
     messages: int
     disordered: bool = False
     index: int = 0
-    retried: bool = False
+    retried: int = 0
 
 
 LATE = "late"
