@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,10 @@ def arguments() -> argparse.Namespace:
 
 
 async def measure(names: list[str], options: Options) -> list[Row]:
+    task = asyncio.current_task()
+    assert task is not None
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
     rows = []
     for name in names:
         report.say(f"{name}:")
@@ -55,5 +60,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
+    except asyncio.CancelledError:
         sys.exit(130)

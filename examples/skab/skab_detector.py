@@ -50,7 +50,7 @@ THRESHOLDS = range(20, 75, 5)
 HABITS = list(product((0, 10, 20), ((1, 1), (3, 5), (5, 10))))
 """Candidates of how far `clear_below` lies under `above`, in percent, and of (`for`, `clear_for`)."""
 PLATEAU = 0.02
-"""Thresholds whose F1 is no further than this from the best are taken for equally good: with two dozen runs it is not known better."""
+"""Thresholds whose F1 is no further than this from the best count as equally good: few runs do not tell them apart."""
 
 
 class Counts(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.node import RunningNode, until
-from tests.system.accounts import EVERY, PIPELINE, check_unique, windows_of
+from tests.system.accounts import EVERY, PIPELINE, check_ids, check_unique, windows_of
 from tests.system.fleet import Device
 
 DEEDS = '''
@@ -76,7 +76,7 @@ def test_a_message_that_ends_the_worker_three_times_is_poison_and_the_rest_flows
         letters = node.deadletters("custom")
         assert [(letter["reason"], letter["messages"]) for letter in letters] == [("poison", 1)] * 2
         events = node.events("custom")
-        check_unique(events)
+        check_ids(events)
         assert sorted(int(event["score"]) for event in events) == [n for n in range(111) if n not in deeds]
         books = node.pipeline("custom")["ledger"]
         assert (books["received"], books["dead_letters"], books["difference"]) == (111, {"poison": 2}, 0)
@@ -115,7 +115,7 @@ def test_a_function_that_raises_costs_its_window_alone_until_it_is_mended(tmp_pa
             assert client.post("/api/v1/pipelines/custom/deadletters/retry") == {"retried": 10}
         until(lambda: scored(node, "custom") >= 200, 10, "the window is scored")
         events = node.events("custom")
-        check_unique(events)
+        check_ids(events)
         assert sorted(int(event["score"]) for event in events) == [sum(range(at, at + 10)) for at in range(0, 200, 10)]
         assert node.deadletters("custom") == []
         assert node.pipeline("custom")["ledger"]["difference"] == 0

@@ -15,6 +15,7 @@ from skerry.mqtt import MqttClient
 from skerry.runtime import ComputerReadings
 
 PERIOD_US = SECOND // 10
+PUMPS: tuple[str, ...] = PumpStation(0).devices
 
 
 class Fleet(Protocol):
@@ -23,8 +24,8 @@ class Fleet(Protocol):
     devices: tuple[str, ...]
     truth: Truth
 
-    def readings(self, start_us: int) -> Iterator[Reading]:
-        """Readings from `start_us` on; `ts_us` is when each is due."""
+    def readings(self) -> Iterator[Reading]:
+        """Readings from the fleet's start on; `ts_us` is when each is due."""
         ...
 
 
@@ -32,14 +33,14 @@ class PumpFleet:
     """The simulated pump station, 10 readings a second and pump."""
 
     def __init__(self, seed: int, start_us: int) -> None:
-        station = PumpStation(seed)
-        self.devices = station.devices
-        self._schedule = FaultSchedule(seed, start_us, self.devices)
-        self._station = PumpStation(seed, schedule=self._schedule)
-        self.truth: Truth = self._schedule
+        self.devices = PUMPS
+        self._start_us = start_us
+        schedule = FaultSchedule(seed, start_us, self.devices)
+        self._station = PumpStation(seed, schedule=schedule)
+        self.truth: Truth = schedule
 
-    def readings(self, start_us: int) -> Iterator[Reading]:
-        due = start_us
+    def readings(self) -> Iterator[Reading]:
+        due = self._start_us
         while True:
             yield from self._station.step(due)
             due += PERIOD_US
@@ -60,10 +61,8 @@ class RecordedFleet:
             begin = played[-1].ts_us + SECOND
         self.truth: Truth = RecordedTruth(episodes)
 
-    def readings(self, start_us: int) -> Iterator[Reading]:
-        shift = start_us - self._readings[0].ts_us
-        for reading in self._readings:
-            yield Reading(reading.device, reading.ts_us + max(0, shift), reading.values, reading.fault)
+    def readings(self) -> Iterator[Reading]:
+        return iter(self._readings)
 
 
 class Acknowledged:
@@ -84,7 +83,7 @@ class Acknowledged:
 async def publish_fleet(fleet: Fleet, clients: dict[str, MqttClient], clock: Clock, acknowledged: Acknowledged) -> None:
     """Publish a fleet's readings, each when it is due; a device that is cut off holds up no other."""
     pending: set[asyncio.Task[None]] = set()
-    for reading in fleet.readings(clock.now()):
+    for reading in fleet.readings():
         await asyncio.sleep(max(0.0, (reading.ts_us - clock.now()) / SECOND))
         body = json.dumps(message(reading.ts_us, reading.values)).encode()
         task = asyncio.create_task(acknowledged.publish(clients[reading.device], sensors_topic(reading.device), body))

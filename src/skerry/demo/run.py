@@ -19,9 +19,9 @@ from skerry.core.clock import SECOND, Clock, SystemClock, from_rfc3339
 from skerry.core.service import cancel_and_wait
 from skerry.demo.computer import COMPUTER
 from skerry.demo.config import DEVIATION, PUMP_WINDOWS, demo_config
-from skerry.demo.devices import Acknowledged, Fleet, PumpFleet, RecordedFleet, publish_computer, publish_fleet
+from skerry.demo.devices import PUMPS, Acknowledged, Fleet, PumpFleet, RecordedFleet, publish_computer, publish_fleet
 from skerry.demo.load import Load
-from skerry.demo.recordings import read_runs
+from skerry.demo.recordings import Run, read_runs
 from skerry.demo.score import ScoredWindow, Scorer, Scores
 from skerry.mqtt import MqttClient, MqttConfig
 from skerry.node import Node, sum_books
@@ -105,9 +105,10 @@ class Demo:
         running = asyncio.create_task(node.run())
         try:
             await self._first_of(running, node.ready.wait())
-            fleet = self._fleet()
+            runs = read_runs(self.options.data) if self.options.data else []
+            clients, screen, password = await self._log_in(node, [run.device for run in runs] or list(PUMPS))
+            fleet = self._fleet(runs)
             scorer = Scorer(fleet.truth, threshold=DEVIATION if self.options.data else 0.6)
-            clients, screen, password = await self._log_in(node, fleet)
             publishers = [publish_fleet(fleet, clients, self._clock, self._acknowledged)]
             if not self.options.data:
                 publishers.append(publish_computer(clients[COMPUTER], self._clock, self._computer, self._acknowledged))
@@ -133,17 +134,18 @@ class Demo:
             waiter.cancel()
             running.result()
 
-    def _fleet(self) -> Fleet:
+    def _fleet(self, runs: list[Run]) -> Fleet:
+        """The devices' readings, from half a second from now on: what is true is known by that time."""
         start = self._clock.now() + SECOND // 2
-        if self.options.data:
-            return RecordedFleet(read_runs(self.options.data), start, self.options.speed)
+        if runs:
+            return RecordedFleet(runs, start, self.options.speed)
         return PumpFleet(self.options.seed, start)
 
-    async def _log_in(self, node: Node, fleet: Fleet) -> tuple[dict[str, MqttClient], MqttClient, str]:
+    async def _log_in(self, node: Node, devices: list[str]) -> tuple[dict[str, MqttClient], MqttClient, str]:
         """Every device with a password of its own, and the screen with one that may read events."""
         clients: dict[str, MqttClient] = {}
         password = ""
-        for device in [*fleet.devices, COMPUTER]:
+        for device in [*devices, COMPUTER]:
             made = await node.view.device_add(device, None, [])
             password = str(made["password"])
             clients[device] = self._client(node, device, password)

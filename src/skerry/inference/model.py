@@ -92,11 +92,18 @@ class Model:
         """Score `[N, features]` or `[N, samples, values]` rows: float64 scores `[N]`, N labels. Raises `RejectedError`."""
         if rows.ndim == 3 and len(self._input.shape) == 2:
             rows = rows.reshape(len(rows), -1)
-        feed = rows.astype(self._dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # a value that the dtype does not hold becomes infinite
+            feed = rows.astype(self._dtype)
         if self._fixed and self._fixed != len(feed):
-            parts = [self._run(feed[at : at + self._fixed]) for at in range(0, len(feed), self._fixed)]
+            parts = [self._run_padded(feed[at : at + self._fixed]) for at in range(0, len(feed), self._fixed)]
             return np.concatenate([part[0] for part in parts]), [label for part in parts for label in part[1]]
         return self._run(feed)
+
+    def _run_padded(self, feed: NDArray[Any]) -> tuple[Floats, Sequence[Label]]:
+        """Run at most as many rows as the model's fixed batch has; the last one fills it up."""
+        count = len(feed)
+        scores, labels = self._run(np.concatenate([feed, np.repeat(feed[-1:], self._fixed - count, axis=0)]))
+        return scores[:count], labels[:count]
 
     def _run(self, feed: NDArray[Any]) -> tuple[Floats, Sequence[Label]]:
         self.runs += 1
@@ -108,7 +115,10 @@ class Model:
                 f"model {self.name}@{self.version} did not run on input {list(feed.shape)} "
                 f"(it takes {self._show_shape()}): {reason}"
             ) from error
-        return self._read(outputs, len(feed))
+        try:
+            return self._read(outputs, len(feed))
+        except (ValueError, TypeError) as error:
+            raise RejectedError(f"model {self.name}@{self.version} answers what is no score: {error}") from error
 
     def _read(self, outputs: dict[str, Any], count: int) -> tuple[Floats, Sequence[Label]]:
         chances = self._probabilities(outputs)
@@ -147,9 +157,9 @@ class Model:
 
 def _column(value: Any, at: int, count: int) -> Floats:
     array = np.asarray(value, np.float64)
-    if array.size < count:
-        return array.ravel()
-    return array.reshape(count, -1)[:, at] if count else array.ravel()
+    if array.size == 0 or array.size % count:
+        raise ValueError(f"{array.size} numbers for {count} rows")
+    return array.reshape(count, -1)[:, at]
 
 
 def load_model(path: Path, name: str, version: str = "1", threads: int = 1) -> Model:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from skerry.pipeline.event import DEAD, DEAD_PREFIX, EVENTS, EVENTS_PREFIX, DeadLetter, Event, Output, unpack_letters
     from skerry.pipeline.offline import read_messages, read_rows, run_file, run_messages, show_letter
     from skerry.pipeline.relay import Relay, deliveries
-    from skerry.pipeline.runner import BATCH, WINDOW_HEADER, Runner, Trace
+    from skerry.pipeline.runner import BATCH, WINDOW_HEADER, Runner
     from skerry.pipeline.state import Ledger, PipelineState, books, decode_state, encode_state
     from skerry.pipeline.topics import (
         MQTT_PREFIX,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         log_subjects,
         topic_of,
     )
+    from skerry.pipeline.trace import Trace
 
 __getattr__ = lazy(
     __name__,
@@ -43,7 +44,7 @@ __getattr__ = lazy(
         "RETRY_PREFIX": "topics",
         "Relay": "relay",
         "Runner": "runner",
-        "Trace": "runner",
+        "Trace": "trace",
         "WINDOW_HEADER": "runner",
         "begin_checkpoints": "checkpoint",
         "books": "state",

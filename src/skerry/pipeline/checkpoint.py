@@ -3,12 +3,13 @@
 Parts alternate between two generations, so that the parts of the state that counts are never written over.
 """
 
+import zlib
 from collections.abc import Sequence
 
 import msgspec
 
 from skerry.broker import WireClient, kv_get, kv_put, read_page, stream_state
-from skerry.core.errors import CorruptError
+from skerry.core.errors import CorruptError, FencedError
 from skerry.pipeline.event import DEAD, EVENTS
 from skerry.pipeline.partitions import redeal
 from skerry.pipeline.state import PipelineState, decode_state, encode_state
@@ -25,6 +26,7 @@ class _Parts(msgspec.Struct, tag="parts", tag_field="kind"):
 
     generation: str
     count: int
+    checksum: int = 0
 
 
 _MARK = b"SKP1"
@@ -37,6 +39,7 @@ class CheckpointStore:
         self._key = f"{pipeline}.{partition}-of-{partitions}"
         self._generation = ""
         self._count = 0
+        self._unsure = b""
         self.revision = 0
 
     async def load(self, client: WireClient) -> PipelineState | None:
@@ -45,27 +48,53 @@ class CheckpointStore:
         if found is None:
             return None
         data, self.revision = found
-        if data.startswith(_MARK):
-            parts = msgspec.msgpack.decode(data[len(_MARK) :], type=_Parts)
-            self._generation, self._count = parts.generation, parts.count
+        parts = self._adopt_parts(data)
+        if parts is not None:
             pieces = [await kv_get(client, BUCKET, self._part(parts.generation, at)) for at in range(parts.count)]
             if any(piece is None for piece in pieces):
                 raise CorruptError(f"the checkpoint {self._key} lacks a part", mend="restore a backup")
             data = b"".join(piece[0] for piece in pieces if piece is not None)
+            if zlib.crc32(data) != parts.checksum:
+                raise CorruptError(f"the parts of the checkpoint {self._key} do not fit together", mend="restore a backup")
         return decode_state(data)
 
     async def save(self, client: WireClient, data: bytes, cursor: int) -> None:
         """Store an encoded state. Raises `FencedError` when another owner has written, `UnavailableError`."""
+        if self._unsure:
+            await self._find_out(client)
         new = ("", 0)
         if len(data) > PART_BYTES:
+            await self._check_fence(client)
             generation = "b" if self._generation == "a" else "a"
             pieces = [data[at : at + PART_BYTES] for at in range(0, len(data), PART_BYTES)]
             for at, piece in enumerate(pieces):
                 await kv_put(client, BUCKET, self._part(generation, at), piece, None)
-            data = _MARK + msgspec.msgpack.encode(_Parts(generation, len(pieces)))
+            data = _MARK + msgspec.msgpack.encode(_Parts(generation, len(pieces), zlib.crc32(data)))
             new = (generation, len(pieces))
+        self._unsure = data
         self.revision = await kv_put(client, BUCKET, self._key, data, self.revision, CURSOR + b": %d\r\n" % cursor)
+        self._unsure = b""
         self._generation, self._count = new
+
+    async def _check_fence(self, client: WireClient) -> None:
+        """Parts are written over without a condition, so see first that this is still the owner."""
+        found = await kv_get(client, BUCKET, self._key)
+        if (found[1] if found else 0) != self.revision:
+            raise FencedError(f"{self._key} was written by another owner", mend="this one stops")
+
+    async def _find_out(self, client: WireClient) -> None:
+        """After a write without an answer: take what is there as ours if it is what was written."""
+        found = await kv_get(client, BUCKET, self._key)
+        if found is not None and found[0] == self._unsure and found[1] > self.revision:
+            self.revision = found[1]
+            self._adopt_parts(found[0])
+        self._unsure = b""
+
+    def _adopt_parts(self, data: bytes) -> _Parts | None:
+        """Note which parts the stored state has, if any."""
+        parts = msgspec.msgpack.decode(data[len(_MARK) :], type=_Parts) if data.startswith(_MARK) else None
+        self._generation, self._count = (parts.generation, parts.count) if parts else ("", 0)
+        return parts
 
     def _part(self, generation: str, at: int) -> str:
         return f"{self._key}.{generation}.{at}"

@@ -4,6 +4,7 @@ An event is delivered at least once; ids let whoever receives it drop what a cra
 """
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -19,11 +20,11 @@ from skerry.core.ports import KeyValue
 from skerry.core.service import Backoff, Bell, cancel_and_wait
 from skerry.pipeline.event import EVENTS, EVENTS_PREFIX
 from skerry.pipeline.spec import PipelineSpec, SinkSpec
-from skerry.pipeline.topics import event_topic
+from skerry.pipeline.topics import event_topic, topic_level
 
 QUEUE = 10_000
 STORE_S = 1.0
-_TAIL = 1024 * 1024
+_TAIL = 32 * 1024 * 1024
 _log = log.get("sinks")
 
 Publish = Callable[[str, bytes, int, bool], Awaitable[None]]
@@ -74,7 +75,7 @@ def _topic(sink: SinkSpec, head: EventHead) -> str:
     fields = {"device": head.key, "key": head.key, "pipeline": head.pipeline, "state": head.state}
     topic = sink.topic
     for name, value in {**fields, "severity": head.severity or ""}.items():
-        topic = topic.replace("{" + name + "}", value.replace("+", "_").replace("#", "_"))
+        topic = topic.replace("{" + name + "}", "/".join(map(topic_level, value.split("/"))))
     return topic
 
 
@@ -96,9 +97,10 @@ class FileDelivery:
         fresh = []
         for payload in events:
             head = _head(payload)
-            if head.pipeline in self._pipelines and head.id not in self._written:
+            if head.id in self._written:
+                self._written.discard(head.id)
+            elif head.pipeline in self._pipelines:
                 fresh.append(payload + b"\n")
-        self._written.clear()
         if fresh:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
@@ -117,8 +119,11 @@ class FileDelivery:
             whole = tail.rfind(b"\n") + 1
             if whole != len(tail):
                 file.truncate(size - len(tail) + whole)
-        lines = tail[:whole].splitlines()
-        return {_head(line).id for line in (lines[1:] if size > _TAIL else lines)}
+        found = set()
+        for line in tail[:whole].split(b"\n"):
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # a line of others, or half of one
+                found.add(_head(line).id)
+        return found
 
 
 class Relay:

@@ -1,6 +1,7 @@
 """The rule: when a score is an alarm, and when the alarm is over. Pure: (rule, state, window) → transition."""
 
 import hashlib
+import math
 from typing import Literal
 
 import msgspec
@@ -37,6 +38,9 @@ class RuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if (self.above is None) == (self.below is None):
             raise ConfigError("a rule has one of above and below", where="above")
+        for where, bound in (("above", self.above), ("below", self.below)):
+            if bound is not None and not math.isfinite(bound):
+                raise ConfigError(f"{bound} is no bound", where=where, allowed="a finite number")
         if self.above is not None and self.clear_below is not None and self.clear_below > self.above:
             raise ConfigError("clear_below is more than above", where="clear_below", allowed=f"at most {self.above}")
         if self.below is not None and self.clear_above is not None and self.clear_above < self.below:

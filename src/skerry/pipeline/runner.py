@@ -5,7 +5,6 @@ decide them must store the state before it publishes the outputs (`held`).
 """
 
 import math
-import zlib
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -14,6 +13,7 @@ from skerry.broker import Frame, Position, position
 from skerry.core.clock import to_rfc3339
 from skerry.core.ports import Scorer
 from skerry.pipeline.decode import FUTURE, OVERSIZED, UNDECODABLE, UNKNOWN_KEY, WRONG_SHAPE, Undecoded, decoder
+from skerry.pipeline.dedup import mark_of, seen_before
 from skerry.pipeline.event import MAX_LETTER, DeadLetter, Event, Output, event_output, letters_output, window_letter, window_of
 from skerry.pipeline.partitions import partition_of
 from skerry.pipeline.router import Router, Target
@@ -22,6 +22,7 @@ from skerry.pipeline.spec import PipelineSpec
 from skerry.pipeline.stage import Scores, Stage, StageError, Timing
 from skerry.pipeline.state import PipelineState
 from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT, topic_of
+from skerry.pipeline.trace import Trace, window_name
 from skerry.window.state import Closed, KeyState, Row
 from skerry.window.windower import silent_watermark, windower
 
@@ -30,14 +31,6 @@ SCORE_NAN = "score-nan"
 RECONFIGURED = "reconfigured"
 BATCH = 512
 WINDOW_HEADER = b"Skerry-Window: 1\r\n"
-
-
-class Trace:
-    """Told what is being worked on, before it is: so that who kills this process can be named. The base notes nothing."""
-
-    def messages(self, pipeline: str, first: int, last: int) -> None: ...
-    def windows(self, pipeline: str, first: str, last: str) -> None: ...
-    def idle(self) -> None: ...
 
 
 class Runner:
@@ -248,19 +241,11 @@ class Runner:
 
     def _skip_resent(self, payload: bytes, key: str, rows: list[Row], identity: object) -> bool:
         """Whether a message is a re-send."""
-        if self.spec.dedup == "time":
-            mark = zlib.crc32(payload) << 31 ^ int(rows[0][0])
-        else:
-            mark = int(digest(str(identity)), 16)
-        mark &= 0x7FFFFFFFFFFFFFFF  # what msgpack holds: the payload in the upper 32 bits, the time in all
-        recent = self.state.recent.setdefault(key, [])
-        if mark in recent:
-            self.state.ledger.duplicates += 1
-            return True
-        recent.append(mark)
-        if len(recent) > self.spec.dedup_horizon:
-            del recent[0]
-        return False
+        mark = mark_of(self.spec.dedup, payload, rows, identity)
+        if not seen_before(self.state.recent.setdefault(key, []), mark, self.spec.dedup_horizon):
+            return False
+        self.state.ledger.duplicates += 1
+        return True
 
     def advance(self, mono: float) -> bool:
         """Close windows of devices that fell silent; True if any was closed. Only for a runner that has caught up with the log."""
@@ -397,8 +382,3 @@ class Runner:
             alarm_id=alarm_id,
             flaps=flaps,
         )
-
-
-def window_name(window: Closed) -> str:
-    """How a window is named in traces and poison lists; one that is tried again has a name of its own."""
-    return f"{window.key}@{window.start}" + (f"!{window.retried}" if window.retried else "")

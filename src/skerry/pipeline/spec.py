@@ -9,7 +9,7 @@ from skerry.core.errors import ConfigError
 from skerry.core.settings import build
 from skerry.core.units import parse_duration, parse_rate, parse_size
 from skerry.pipeline.rule import RuleSpec
-from skerry.pipeline.topics import check_filter, check_name
+from skerry.pipeline.topics import KeyTemplate, check_filter, check_name, topic_level
 from skerry.window.names import check_names, column_names
 from skerry.window.spec import WindowSpec
 
@@ -50,8 +50,11 @@ class SourceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("a field is named twice", where="values")
         if self.time and self.format in ("float32", "text"):
             raise ConfigError(f"{self.format} carries no time", where="time", mend="leave it out: the arrival counts")
-        if self.rate < 0:
-            raise ConfigError("must not be negative", where="rate")
+        if self.rate and not 1e-6 <= self.rate <= 1e9:
+            raise ConfigError(f"{self.rate} is out of range", where="rate", allowed="0 (not known), or 1e-6 to 1e9 a second")
+        if self.max_keys < 1:
+            raise ConfigError("must be 1 or more", where="max_keys")
+        KeyTemplate(self.key, self.topic)
         _ = (parse_duration(self.max_future), parse_size(self.max_payload))
 
     @property
@@ -82,6 +85,8 @@ class SinkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("an mqtt sink needs a topic", where="topic", allowed='such as "alarms/{device}"')
         if self.kind == "mqtt" and any(mark in self.topic for mark in "+#"):
             raise ConfigError("a topic to publish on has no wildcards", where="topic")
+        if any(level != topic_level(level) for level in self.topic.split("/")):
+            raise ConfigError(f"the broker refuses {self.topic!r}", where="topic", allowed="no spaces or control characters")
         if self.kind == "file" and not self.path:
             raise ConfigError("a file sink needs a path", where="path")
 
@@ -143,6 +148,8 @@ class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise error.at("features") from error
         if self.dedup == "id" and self.source.format not in ("json", "msgpack", "cbor"):
             raise ConfigError(f"{self.source.format} has no fields", where="dedup", allowed="off, time")
+        if self.dedup_horizon < 1:
+            raise ConfigError("must be 1 message or more", where="dedup_horizon")
         if self.rule is not None:
             self._check_rule_field(self.rule)
 

@@ -83,6 +83,10 @@ class Stage:
 
     def score(self, windows: list[Closed]) -> Scores:
         """Score windows, one model run for all that have the same shape. Raises `StageError`."""
+        with np.errstate(all="ignore"):  # what overflows becomes a score that is not a number, which has its own dead letter
+            return self._score(windows)
+
+    def _score(self, windows: list[Closed]) -> Scores:
         if self._function is None and self.scorer is not None and len({window.samples for window in windows}) > 1:
             return self._score_by_length(windows)
         values, offsets = self._samples(windows)
@@ -139,7 +143,7 @@ class Stage:
         labels: list[Label] = [None] * len(windows)
         for samples in sorted({window.samples for window in windows}):
             where = [at for at, window in enumerate(windows) if window.samples == samples]
-            part = self.score([windows[at] for at in where])
+            part = self._score([windows[at] for at in where])
             for place, at in enumerate(where):
                 merged.scores[at] = part.scores[place]
                 merged.rows[at] = part.rows[place]

@@ -33,7 +33,7 @@ def check_filter(topic: str) -> None:
         if level not in ("+", "#") and any(mark in level for mark in "+#\0"):
             raise ConfigError(f"{topic!r}: a wildcard fills a whole level", where="topic")
         if level in ("*", ">"):
-            raise ConfigError(f"{topic!r}: {level} is no wildcard of MQTT", where="topic", allowed="+ for one level, # for the rest")
+            raise ConfigError(f"{topic!r}: {level} is no wildcard of MQTT", where="topic", allowed="+ and # as wildcards")
     if not topic or topic.startswith("$") or " " in topic:
         raise ConfigError(f"{topic!r} is not a topic filter", where="topic", allowed="such as devices/+/vibration")
 

@@ -41,7 +41,7 @@ class TimeWindower:
     def add(self, state: KeyState, row: Row, first: bool) -> str | None:
         time = int(row[0])
         start = time - time % self.pane
-        if time - time % self.every + self.size <= state.closed:
+        if time - time % self.every + self.size <= max(state.closed, state.newest - self.lateness):
             return LATE
         pane = state.panes.get(start)
         if pane is None:
@@ -100,12 +100,13 @@ class SessionWindower:
 
     def __init__(self, spec: WindowSpec) -> None:
         self.gap = spec.gap_us
+        self.lateness = spec.lateness_us
         self.most = spec.max_samples
 
     def add(self, state: KeyState, row: Row, first: bool) -> str | None:
         time = int(row[0])
         touching = [s for s, p in state.panes.items() if s - self.gap < time < int(p.newest) + self.gap]
-        if not touching and time + self.gap <= state.closed:
+        if not touching and time + self.gap <= max(state.closed, state.newest - self.lateness):
             return LATE
         if sum(state.panes[start].samples for start in touching) >= self.most:
             return WINDOW_FULL

@@ -18,6 +18,7 @@ from skerry.worker.trace import read_trace
 
 BASE_MEMORY = 256 * 1024 * 1024
 DRAIN_S = 4.0
+START_S = 60.0
 WATCH_S = 0.25
 _log = log.get("workers")
 _decode_report = msgspec.json.Decoder(Report).decode
@@ -27,7 +28,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     """What the pool runs: assignments without their partition, how many, and their bounds.
 
     Attributes:
-        stall_s: a worker that is busy with the same thing, or silent, for longer is killed.
+        stall_s: a worker that is busy with the same thing, or silent for twice as long, is killed (for a minute while it starts).
         memory: bytes; a worker whose resident memory is over it is killed.
     """
 
@@ -54,6 +55,8 @@ class Worker:
         self._suspects_file = plan.run_dir / f"worker-{index}.suspects"
         self._suspects = load_suspects(self._suspects_file)
         self._heard = 0.0
+        self._why = ""
+        self._convicted = False
         self.first_ready = asyncio.Event()
         self.draining = False
         self.paused: set[str] = set()
@@ -79,7 +82,7 @@ class Worker:
             if self._ended():
                 return
             self.restarts.note()
-            if self._clock.monotonic() - began > 30:
+            if self._clock.monotonic() - began > 30 or self._convicted:
                 backoff.reset()
             await asyncio.sleep(backoff.next())
 
@@ -93,7 +96,9 @@ class Worker:
             memory_limit=2 * self._plan.memory,
         )
         child = self._child = Child(spec)
-        why = ""
+        self._why, self._convicted = "", False
+        # what the life before this one did must not be put down to this one
+        self._trace.unlink(missing_ok=True)
         await child.start()
         self._heard = self._clock.monotonic()
         watching = asyncio.create_task(self._watch(child))
@@ -101,13 +106,11 @@ class Worker:
             await child.write_line(msgspec.json.encode(self._assignment()))
             while line := await child.read_line():
                 self._take(line)
-            if watching.done():
-                why = watching.result()
             exit_ = await child.wait()
             if self.draining and exit_.code == 0:
                 return
             self.report = Report(ready=False, failed=self.report.failed)
-            self._note_death(why or exit_.sentence, exit_.code == 0 or bool(self.report.failed))
+            self._note_death(self._why or exit_.sentence, exit_.code == 0 or bool(self.report.failed))
         finally:
             await cancel_and_wait(watching)
             if child.running:
@@ -138,13 +141,15 @@ class Worker:
     def _note_death(self, why: str, by_itself: bool) -> None:
         blame = ""
         if not by_itself:
+            known = self._suspects.poisoned
             blame = "; " + self._suspects.died(read_trace(self._trace), self._log_end())
+            self._convicted = self._suspects.poisoned > known
             save_suspects(self._suspects_file, self._suspects)
         self.last_words = f"{why}{blame}"
         _log.error(f"worker {self.index} ended: {self.last_words}; it is started again")
 
-    async def _watch(self, child: Child) -> str:
-        """Kill the child when it hangs or grows over its bound; answers why."""
+    async def _watch(self, child: Child) -> None:
+        """Kill the child when it hangs or grows over its bound, and note why."""
         seen, since = -1, self._clock.monotonic()
         while child.running:
             await asyncio.sleep(WATCH_S)
@@ -154,17 +159,16 @@ class Worker:
             if counter != seen or doing is None or doing.kind == "idle":
                 seen, since = counter, now
             memory = child.memory()
+            patience = 2 * self._plan.stall_s if self.report.ready else START_S
             if memory > self._plan.memory:
-                why = f"it used {memory >> 20} MiB, allowed are {self._plan.memory >> 20} MiB"
+                self._why = f"it used {memory >> 20} MiB, allowed are {self._plan.memory >> 20} MiB"
             elif now - since > self._plan.stall_s:
-                why = f"it got nowhere for {self._plan.stall_s:g} s"
-            elif now - self._heard > 2 * self._plan.stall_s:
-                why = f"it said nothing for {2 * self._plan.stall_s:g} s"
+                self._why = f"it got nowhere for {self._plan.stall_s:g} s"
+            elif now - self._heard > patience:
+                self._why = f"it said nothing for {patience:g} s"
             else:
                 continue
             await child.kill()
-            return why
-        return ""
 
     async def command(self, do: str, pipeline: str = "") -> None:
         """Send one command; a child that is not there gets the state of things with its next assignment."""

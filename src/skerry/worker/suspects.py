@@ -26,6 +26,11 @@ class Suspects(msgspec.Struct):
     poison: dict[str, list[str]] = {}
     careful_until: int = 0
 
+    @property
+    def poisoned(self) -> int:
+        """How many messages and windows are not tried again."""
+        return sum(map(len, self.poison.values()))
+
     def died(self, doing: Doing | None, cursor_ahead: int) -> str:
         """Take a death in; answers in words whom it is put down to. `cursor_ahead`: log sequence up to which care is taken."""
         if doing is None or doing.kind == "idle":
