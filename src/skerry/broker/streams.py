@@ -12,6 +12,8 @@ from skerry.broker.wire import WireClient
 from skerry.core.errors import RejectedError, UnavailableError
 
 MIB = 1024 * 1024
+FILLER = b"skerry.retry.-.filler"
+"""No pipeline is called `-`, so nobody reads it."""
 _EMPTY = "="
 LOG_SUBJECTS = ("$MQTT.msgs.>", "skerry.q0.>", "skerry.retry.>")
 
@@ -127,7 +129,7 @@ async def fill_to(client: WireClient, sequence: int) -> int:
     """
     missing = sequence - int((await stream_state(client, LOG))["last_seq"])
     for at in range(max(0, missing)):
-        client.publish(b"skerry.retry.none.filler", b"")
+        client.publish(FILLER, b"")
         if at % 5000 == 4999:
             await client.flush()
     if missing > 0:

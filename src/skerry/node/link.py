@@ -21,7 +21,6 @@ from skerry.broker import (
     ensure,
     fill_to,
     log_plan,
-    sequence_at,
     session_floor,
     stream_state,
     trim,
@@ -54,6 +53,29 @@ class Gone(msgspec.Struct):
 
     messages: int = 0
     last: str = ""
+
+
+class Ages:
+    """How old messages of the log are, by what this process has seen: a wall clock that is set must not make unread ones old.
+
+    Keeps about a hundred (monotonic seconds, last sequence) over the span of interest; what it cannot know yet is young.
+    """
+
+    def __init__(self, span_s: float) -> None:
+        self._step = span_s / 100
+        self._seen: deque[tuple[float, int]] = deque(maxlen=128)
+
+    def note(self, now: float, last_sequence: int) -> None:
+        if not self._seen or now - self._seen[-1][0] >= self._step:
+            self._seen.append((now, last_sequence))
+        self._now = now
+
+    def older_than(self, seconds: float) -> int | None:
+        """The last sequence that is at least so old, or None."""
+        found = None
+        while self._seen and self._now - self._seen[0][0] >= seconds:
+            found = self._seen.popleft()[1]
+        return found
 
 
 class Link:
@@ -93,6 +115,7 @@ class Link:
         self._partitions = partitions
         self._cursors: deque[tuple[float, int]] = deque()
         self._trimmed = 0
+        self._ages = Ages(self._retention_us / 1e6)
 
     @property
     def fill(self) -> float:
@@ -155,6 +178,7 @@ class Link:
             now = self._clock.monotonic()
             self.log_state = await stream_state(client, LOG)
             self.last_sequence = int(self.log_state["last_seq"])
+            self._ages.note(now, self.last_sequence)
             self._guard()
             if now - looked >= SESSIONS_S:
                 floor, looked = await session_floor(client), now
@@ -178,17 +202,15 @@ class Link:
         if through is not None and through > self._trimmed and int(self.log_state["messages"]):
             await trim(client, through)
             self._trimmed = through
-        first = str(self.log_state.get("first_ts", ""))[:19]
-        limit = to_rfc3339(self._clock.now() - self._retention_us)
-        if int(self.log_state["messages"]) and first < limit[:19]:
-            await self._give_up(client, limit)
+        old = self._ages.older_than(self._retention_us / 1e6)
+        if old is not None and int(self.log_state["messages"]) and int(self.log_state["first_seq"]) <= old:
+            await self._give_up(client, old)
 
-    async def _give_up(self, client: WireClient, limit: str) -> None:
+    async def _give_up(self, client: WireClient, through: int) -> None:
         """`broker.retention.age` is passed: let go what a paused pipeline or a vanished session holds, count it and name it."""
-        keep_from = await sequence_at(client, LOG, limit) or self.last_sequence + 1
-        dropped = await trim(client, keep_from - 1)
+        dropped = await trim(client, through)
         if dropped:
-            self.gone = Gone(self.gone.messages + dropped, limit)
+            self.gone = Gone(self.gone.messages + dropped, to_rfc3339(self._clock.now()))
             _log.warning(f"{dropped} messages older than broker.retention.age were given up unread")
 
     def _guard(self) -> None:

@@ -16,15 +16,15 @@ def redeal(old: list[PipelineState], count: int) -> list[PipelineState]:
     The old cursors differ, so the new ones begin at the lowest and remember in `taken` how far each old partition was: what its
     keys had up to there is not taken in again. Ledgers and outboxes go to the first: their sums stay what they were.
     """
-    first = old[0]
+    first, cursors = old[0], [one.cursor for one in old]
     dealt = []
     for at in range(count):
         state = PipelineState(
-            cursor=min(one.cursor for one in old),
+            cursor=min(cursors),
             events_seq=min(one.events_seq for one in old),
             dead_seq=min(one.dead_seq for one in old),
             window_digest=first.window_digest,
-            taken=[one.cursor for one in old],
+            taken=cursors if len(set(cursors)) > 1 else [],
         )
         for one in old:
             state.keys.update({key: value for key, value in one.keys.items() if partition_of(key, count) == at})
