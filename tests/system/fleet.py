@@ -33,12 +33,15 @@ class Device:
         acknowledged: serial numbers whose PUBACK has come.
     """
 
-    def __init__(self, name: str, address: tuple[str, int], qos: int = 1, password: str = "", topic: str = TOPIC) -> None:
+    def __init__(
+        self, name: str, address: tuple[str, int], qos: int = 1, *, password: str = "", topic: str = TOPIC, pad: int = 0
+    ) -> None:
         self.name = name
         self.qos = qos
         self.times: list[int] = []
         self.acknowledged: set[int] = set()
         self._topic = topic.format(name)
+        self._pad = "x" * pad
         self._serials: dict[int, deque[int]] = {}
         self._acks: deque[int] = deque()
         self.client = connected(name, address, name if password else "", password)
@@ -53,7 +56,7 @@ class Device:
         serial = len(self.times)
         stamp = time.time_ns() // 1000 + round(ahead * 1e6)
         self.times.append(stamp)
-        info = self.client.publish(self._topic, json.dumps({"ts": stamp / 1e6, "n": serial}), qos=self.qos)
+        info = self.client.publish(self._topic, json.dumps({"ts": stamp / 1e6, "n": serial, "pad": self._pad}), qos=self.qos)
         self._serials.setdefault(info.mid, deque()).append(serial)
         return serial
 
@@ -72,8 +75,8 @@ class Device:
 class Fleet:
     """Several devices and the thread that makes them publish in turn, `rate` messages a second in all."""
 
-    def __init__(self, address: tuple[str, int], devices: int, rate: float, prefix: str = "d") -> None:
-        self.devices = [Device(f"{prefix}{at}", address) for at in range(devices)]
+    def __init__(self, address: tuple[str, int], devices: int, rate: float, prefix: str = "d", pad: int = 0) -> None:
+        self.devices = [Device(f"{prefix}{at}", address, pad=pad) for at in range(devices)]
         self._rate = rate
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

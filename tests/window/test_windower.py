@@ -1,5 +1,7 @@
 """Windowers against windows by their definition, over random samples in random order."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -72,7 +74,7 @@ def time_spec(size: int, every: int, lateness: int) -> WindowSpec:
     return WindowSpec(kind=kind, size=f"{size}00ms", every=step, lateness=f"{lateness}ms")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(samples, sizes)
 def test_with_patience_for_all_time_windows_are_what_the_definition_says(found: list[Sample], size: tuple[int, int]) -> None:
     driver = Driver(time_spec(*size, lateness=10_000))
@@ -84,7 +86,7 @@ def test_with_patience_for_all_time_windows_are_what_the_definition_says(found: 
     assert driver.state.panes == {}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(samples, sizes, st.sampled_from([0, 100, 250, 1000]))
 def test_a_sample_is_late_exactly_when_all_its_windows_are_over(found: list[Sample], size: tuple[int, int], lateness: int) -> None:
     driver = Driver(time_spec(*size, lateness=lateness))
@@ -103,7 +105,7 @@ def test_a_sample_is_late_exactly_when_all_its_windows_are_over(found: list[Samp
     assert len({(window.start, window.end) for window in driver.closed}) == len(driver.closed)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(samples, sizes)
 def test_time_windows_close_in_order_of_time(found: list[Sample], size: tuple[int, int]) -> None:
     driver = Driver(time_spec(*size, lateness=200))
@@ -129,7 +131,7 @@ def test_what_lies_within_the_lateness_counts_whatever_its_window() -> None:
     assert driver.add(Sample(10 * S - 1, 2.0)) == LATE
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(samples)
 def test_sessions_are_runs_without_a_gap_in_whatever_order_they_come(found: list[Sample]) -> None:
     driver = Driver(WindowSpec(kind="session", gap="500ms", lateness="10s"))
@@ -139,7 +141,7 @@ def test_sessions_are_runs_without_a_gap_in_whatever_order_they_come(found: list
     assert sorted(plain(driver.closed)) == cut_sessions(found, S // 2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(samples, st.sampled_from([0, 300]))
 def test_sessions_that_close_early_lose_and_repeat_nothing(found: list[Sample], lateness: int) -> None:
     driver = Driver(WindowSpec(kind="session", gap="500ms", lateness=f"{lateness}ms"))
@@ -152,11 +154,11 @@ def test_sessions_that_close_early_lose_and_repeat_nothing(found: list[Sample], 
     for window in driver.closed:
         stamps = [time for time, _ in rows(window)]
         assert (window.start, window.end) == (stamps[0], stamps[-1] + S // 2)
-        assert all(later - earlier < S // 2 for earlier, later in zip(stamps, stamps[1:], strict=False))
+        assert all(later - earlier < S // 2 for earlier, later in pairwise(stamps))
     assert len({(window.start, window.end) for window in driver.closed}) == len(driver.closed)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(samples, st.sampled_from([(1, 1), (4, 4), (5, 2), (3, 1)]))
 def test_count_windows_take_samples_in_order_of_arrival(found: list[Sample], shape: tuple[int, int]) -> None:
     size, step = shape
@@ -188,7 +190,7 @@ def test_without_windows_each_message_is_one(messages: list[list[tuple[int, floa
     assert driver.state.panes == {}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(samples, st.integers(0, 60), sizes)
 def test_a_stored_state_goes_on_as_the_live_one(found: list[Sample], at: int, size: tuple[int, int]) -> None:
     live, stored = Driver(time_spec(*size, lateness=300)), Driver(time_spec(*size, lateness=300))

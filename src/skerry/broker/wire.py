@@ -20,10 +20,14 @@ Handler = Callable[[list[Frame]], None]
 _HMSG, _MSG = ord("H"), ord("M")
 _MESSAGES = (_HMSG, _MSG)
 WRITE_BUFFER = 8 * 1024 * 1024
+TURN_BYTES = 1024 * 1024
 
 
 class WireClient(asyncio.Protocol):
-    """One connection. Handlers are called from the socket's read, with all frames of one subscription that the read brought."""
+    """One connection. Handlers are called from the socket's read, with all frames of one subscription that the read brought.
+
+    Order holds within a subscription; between subscriptions it does not.
+    """
 
     def __init__(self, login: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -35,7 +39,9 @@ class WireClient(asyncio.Protocol):
         self._ready: asyncio.Future[None] = loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._rest = b""
+        self._turn = 0
         self._handlers: dict[bytes, Handler] = {}
+        self._only: dict[bytes, tuple[bytes, ...]] = {}
         self._sids = itertools.count(1)
         self._replies: dict[bytes, asyncio.Future[Frame]] = {}
         self._reply_ids = itertools.count(1)
@@ -80,11 +86,11 @@ class WireClient(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
+        self._pace(len(data))
         if self._rest:
             data = self._rest + data
         position, size = 0, len(data)
-        run: list[Frame] = []
-        run_sid = b""
+        runs: dict[bytes, list[Frame]] = {}
         while True:
             end = data.find(b"\r\n", position)
             if end < 0:
@@ -96,10 +102,13 @@ class WireClient(asyncio.Protocol):
                 stop = body + int(parts[-1])
                 if stop + 2 > size:
                     break
-                if parts[2] != run_sid:
-                    if run:
-                        self._hand_on(run_sid, run)
-                    run, run_sid = [], parts[2]
+                sid = parts[2]
+                if sid in self._only and not data.startswith(self._only[sid], body):
+                    position = stop + 2
+                    continue
+                run = runs.get(sid)
+                if run is None:
+                    run = runs[sid] = []
                 if kind == _HMSG:
                     payload_at = body + int(parts[-2])
                     reply = parts[3] if len(parts) == 6 else b""
@@ -111,13 +120,23 @@ class WireClient(asyncio.Protocol):
                 self._control(data[position:end])
                 position = end + 2
         self._rest = data[position:]
-        if run:
-            self._hand_on(run_sid, run)
+        for sid, frames in runs.items():
+            handler = self._handlers.get(sid)
+            if handler is not None:
+                handler(frames)
 
-    def _hand_on(self, sid: bytes, frames: list[Frame]) -> None:
-        handler = self._handlers.get(sid)
-        if handler is not None:
-            handler(frames)
+    def _pace(self, size: int) -> None:
+        """Let the loop go round after a MiB: libuv would read on as long as there is something, and timers would starve."""
+        if self._turn == 0:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._turn += size
+        if self._turn >= TURN_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _next_turn(self) -> None:
+        if self._turn >= TURN_BYTES and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._turn = 0
 
     def _control(self, line: bytes) -> None:
         if line == b"PING":
@@ -141,15 +160,21 @@ class WireClient(asyncio.Protocol):
         """Bytes written and not yet taken by the kernel."""
         return self._transport.get_write_buffer_size() if self._transport else 0
 
-    def subscribe(self, subject: bytes, handler: Handler, queue: bytes = b"") -> bytes:
-        """Subscribe, within a queue group where one is named; answers the subscription's id."""
+    def subscribe(self, subject: bytes, handler: Handler, queue: bytes = b"", only: tuple[bytes, ...] = ()) -> bytes:
+        """Subscribe, within a queue group where one is named; answers the subscription's id.
+
+        With `only`, frames whose header block begins with none of these are passed over before they are made.
+        """
         sid = str(next(self._sids)).encode()
         self._handlers[sid] = handler
+        if only:
+            self._only[sid] = only
         self._write(b"SUB " + subject + b" " + (queue + b" " if queue else b"") + sid + b"\r\n")
         return sid
 
     def unsubscribe(self, sid: bytes) -> None:
         """End a subscription; frames of it that are under way are dropped."""
+        self._only.pop(sid, None)
         if self._handlers.pop(sid, None) is not None:
             self._write(b"UNSUB " + sid + b"\r\n")
 

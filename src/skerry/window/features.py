@@ -36,7 +36,11 @@ class Segments:
 
     @property
     def mean(self) -> Floats:
-        return self._once("mean", lambda: self.sum_of(self.values) / self._n)
+        return self._once("mean", self._mean)
+
+    def _mean(self) -> Floats:
+        """A constant window's mean is its value: rounding must not give it a spread, nor that a shape."""
+        return np.where(self.min == self.max, self.min, self.sum_of(self.values) / self._n)
 
     @property
     def centred(self) -> Floats:

@@ -41,12 +41,13 @@ class TimeWindower:
     def add(self, state: KeyState, row: Row, first: bool) -> str | None:
         time = int(row[0])
         start = time - time % self.pane
-        if time - time % self.every + self.size <= max(state.closed, state.newest - self.lateness):
+        over = max(state.closed, state.newest - self.lateness)
+        if time - time % self.every + self.size <= over:
             return LATE
         pane = state.panes.get(start)
         if pane is None:
             pane = state.panes[start] = Pane(start, [])
-            state.due = min(state.due, self._first_end(start, state.closed))
+            state.due = min(state.due, self._first_end(start, over))
         elif pane.samples >= self.most:
             return WINDOW_FULL
         if row[0] < pane.newest:

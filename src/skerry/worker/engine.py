@@ -108,9 +108,8 @@ class Engine:
         client = self._client
 
         def take(frames: list[Frame]) -> None:
-            for subject, _, header, payload in frames:
-                if header.startswith(QOS0_MARKS):
-                    client.publish(QOS0_PREFIX.encode() + subject, payload)
+            for subject, _, _, payload in frames:
+                client.publish(QOS0_PREFIX.encode() + subject, payload)
 
         wanted: set[str] = set()
         for slot in self._slots.values():
@@ -119,7 +118,7 @@ class Engine:
             if slot.spec.source.topic.endswith("/#"):
                 wanted.add(subject.removesuffix(".>"))
         for subject in sorted(_widest(wanted)):
-            client.subscribe(subject.encode(), take, QOS0_QUEUE)
+            client.subscribe(subject.encode(), take, QOS0_QUEUE, QOS0_MARKS)
 
     async def _work(self) -> None:
         assert self._client is not None
