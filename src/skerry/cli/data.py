@@ -32,6 +32,9 @@ def tail(
         return
     for event in answer["events"]:
         _print(here, event)
+    if not answer["events"] and not follow:
+        only_of = " ".join(f"{name} {clean(value)}" for name, value in only.items() if value)
+        here.note(f"no events{f' of {only_of}' if only_of else ''} yet")
     if follow:
         _follow(here, only, answer.get("sequence"))
 
@@ -73,7 +76,7 @@ def show_event(event: dict[str, Any]) -> str:
         clean(event["severity"]) if event.get("severity") else "",
         f"score {number(event.get('score'), 4)}",
         f"label {clean(event['label'])}" if event.get("label") is not None else "",
-        f"{number(event.get('count'))} samples",
+        f"{number(event.get('count'))} sample{'' if event.get('count') == 1 else 's'}",
         f"{number(event.get('latency_ms'), 1)} ms",
     ]
     return "  ".join(word for word in words if word)

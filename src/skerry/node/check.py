@@ -12,7 +12,7 @@ from skerry.pipeline import PipelineSpec, PipelineState, Runner, run_file
 
 
 def scorer_of(config: NodeConfig, spec: PipelineSpec) -> Scorer | None:
-    """The pipeline's loaded model, if its columns fit. Raises `ConfigError`, `RejectedError`."""
+    """The pipeline's loaded model, if what the pipeline makes fits it. Raises `ConfigError`, `RejectedError`."""
     if str(config.base) not in sys.path:
         sys.path.insert(0, str(config.base))
     if not spec.model:
@@ -20,6 +20,8 @@ def scorer_of(config: NodeConfig, spec: PipelineSpec) -> Scorer | None:
     model = Models(config.models, config.base).load(spec.model)
     if spec.columns:
         model.check_columns(len(spec.columns))
+    elif not spec.features and spec.window.kind == "count":
+        model.check_columns(spec.window.count * len(spec.source.names))
     return model
 
 

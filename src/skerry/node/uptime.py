@@ -1,5 +1,6 @@
 """The uptime ledger: a small file that says when this node was alive, so that its ratio survives any death."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -44,8 +45,10 @@ class UptimeLedger:
         self._record.up += lived
         self._record.last, self._beat = now, mono
         temporary = self._path.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(self._record))
-        temporary.replace(self._path)
+        # a disk that is full now may have room at a later beat; the node lives either way
+        with suppress(OSError):
+            temporary.write_bytes(msgspec.json.encode(self._record))
+            temporary.replace(self._path)
 
     @property
     def starts(self) -> int:

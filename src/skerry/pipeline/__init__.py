@@ -8,9 +8,9 @@ from skerry.pipeline.spec import PipelineSpec, SinkSpec, parse_pipeline
 if TYPE_CHECKING:
     from skerry.pipeline.checkpoint import BUCKET, CheckpointStore, begin_checkpoints, stored_cursors
     from skerry.pipeline.event import DEAD, DEAD_PREFIX, EVENTS, EVENTS_PREFIX, DeadLetter, Event, Output, unpack_letters
-    from skerry.pipeline.offline import read_messages, read_rows, run_file, run_messages, show_letter
+    from skerry.pipeline.offline import read_messages, read_rows, run_file, run_messages
     from skerry.pipeline.relay import Relay, deliveries
-    from skerry.pipeline.runner import BATCH, WINDOW_HEADER, Runner
+    from skerry.pipeline.runner import BATCH, Runner
     from skerry.pipeline.state import Ledger, PipelineState, books, decode_state, encode_state
     from skerry.pipeline.topics import (
         MQTT_PREFIX,
@@ -45,7 +45,7 @@ __getattr__ = lazy(
         "Relay": "relay",
         "Runner": "runner",
         "Trace": "trace",
-        "WINDOW_HEADER": "runner",
+        "WINDOW_HEADER": "event",
         "begin_checkpoints": "checkpoint",
         "books": "state",
         "decode_state": "state",
@@ -59,7 +59,7 @@ __getattr__ = lazy(
         "read_rows": "offline",
         "run_file": "offline",
         "run_messages": "offline",
-        "show_letter": "offline",
+        "show_letter": "event",
         "stored_cursors": "checkpoint",
         "topic_of": "topics",
         "unpack_letters": "event",

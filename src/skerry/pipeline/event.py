@@ -1,5 +1,8 @@
 """What a pipeline puts out: events and dead letters, with ids computed from their input."""
 
+import base64
+from typing import Any
+
 import msgspec
 
 from skerry.pipeline.topics import key_token
@@ -9,6 +12,8 @@ EVENTS = "skerry_events"
 EVENTS_PREFIX = "skerry.events."
 DEAD = "skerry_deadletters"
 DEAD_PREFIX = "skerry.dead."
+WINDOW_HEADER = b"Skerry-Window: 1\r\n"
+"""Marks a whole window that is tried again; a device cannot set headers."""
 MAX_LETTER = 4 * 1024 * 1024
 """Bytes of a dead letter's payload; the server takes messages of 8 MiB."""
 
@@ -117,3 +122,21 @@ def letters_output(pipeline: str, letters: list[DeadLetter]) -> Output:
 def unpack_letters(payload: bytes) -> list[DeadLetter]:
     """Dead letters of one stored message."""
     return _unpack_letters.decode(payload)
+
+
+def show_letter(letter: DeadLetter) -> dict[str, Any]:
+    """A dead letter for people and JSON: its payload as text, or base64 where it is none."""
+    shown: dict[str, Any] = {
+        "sequence": letter.sequence,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "topic": letter.topic,
+        "key": letter.key,
+        "messages": letter.messages,
+    }
+    if letter.window:
+        return shown
+    try:
+        return {**shown, "payload": letter.payload.decode()}
+    except UnicodeDecodeError:
+        return {**shown, "payload_base64": base64.b64encode(letter.payload).decode()}

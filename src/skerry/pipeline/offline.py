@@ -18,7 +18,7 @@ from skerry.core.clock import from_number, from_rfc3339
 from skerry.core.errors import ConfigError, RejectedError
 from skerry.core.ports import Scorer
 from skerry.pipeline.decode import Undecoded, decoder
-from skerry.pipeline.event import DEAD_PREFIX, EVENTS_PREFIX, DeadLetter, unpack_letters
+from skerry.pipeline.event import DEAD_PREFIX, EVENTS_PREFIX, DeadLetter, show_letter, unpack_letters
 from skerry.pipeline.runner import Runner
 from skerry.pipeline.spec import PipelineSpec
 from skerry.pipeline.state import PipelineState, books
@@ -81,24 +81,6 @@ def _answer(runner: Runner) -> dict[str, Any]:
         "dead_letters": [show_letter(letter) for letter in letters],
         "ledger": books(runner.state),
     }
-
-
-def show_letter(letter: DeadLetter) -> dict[str, Any]:
-    """A dead letter for people and JSON: its payload as text, or base64 where it is none."""
-    shown: dict[str, Any] = {
-        "sequence": letter.sequence,
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "topic": letter.topic,
-        "key": letter.key,
-        "messages": letter.messages,
-    }
-    if letter.window:
-        return shown
-    try:
-        return {**shown, "payload": letter.payload.decode()}
-    except UnicodeDecodeError:
-        return {**shown, "payload_base64": base64.b64encode(letter.payload).decode()}
 
 
 def read_messages(spec: PipelineSpec, path: Path) -> Iterator[Message]:

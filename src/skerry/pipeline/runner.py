@@ -30,7 +30,6 @@ POISON = "poison"
 SCORE_NAN = "score-nan"
 RECONFIGURED = "reconfigured"
 BATCH = 512
-WINDOW_HEADER = b"Skerry-Window: 1\r\n"
 
 
 class Runner:

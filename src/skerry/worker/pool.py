@@ -14,7 +14,7 @@ from skerry.core.service import Backoff, Restarts, cancel_and_wait
 from skerry.runtime import Child, ChildSpec
 from skerry.worker.protocol import Assignment, Command, Report
 from skerry.worker.suspects import load_suspects, save_suspects
-from skerry.worker.trace import read_trace
+from skerry.worker.trace import Doing, read_trace
 
 BASE_MEMORY = 256 * 1024 * 1024
 DRAIN_S = 4.0
@@ -56,6 +56,7 @@ class Worker:
         self._suspects = load_suspects(self._suspects_file)
         self._heard = 0.0
         self._why = ""
+        self._stale = -1
         self._convicted = False
         self.first_ready = asyncio.Event()
         self.draining = False
@@ -78,7 +79,11 @@ class Worker:
         backoff = Backoff(0.05, 10.0)
         while not self._ended():
             began = self._clock.monotonic()
-            await self._live()
+            try:
+                await self._live()
+            except OSError as error:
+                self.last_words = f"it could not be started: {error}"
+                _log.error(f"worker {self.index}: {self.last_words}; it is tried again")
             if self._ended():
                 return
             self.restarts.note()
@@ -97,8 +102,8 @@ class Worker:
         )
         child = self._child = Child(spec)
         self._why, self._convicted = "", False
-        # what the life before this one did must not be put down to this one
-        self._trace.unlink(missing_ok=True)
+        before = read_trace(self._trace)
+        self._stale = before.counter if before is not None else -1
         await child.start()
         self._heard = self._clock.monotonic()
         watching = asyncio.create_task(self._watch(child))
@@ -142,11 +147,16 @@ class Worker:
         blame = ""
         if not by_itself:
             known = self._suspects.poisoned
-            blame = "; " + self._suspects.died(read_trace(self._trace), self._log_end())
+            blame = "; " + self._suspects.died(self._doing(), self._log_end())
             self._convicted = self._suspects.poisoned > known
             save_suspects(self._suspects_file, self._suspects)
         self.last_words = f"{why}{blame}"
         _log.error(f"worker {self.index} ended: {self.last_words}; it is started again")
+
+    def _doing(self) -> Doing | None:
+        """What it works on or worked on last; None before its first note: what the life before did is not put down to this one."""
+        doing = read_trace(self._trace)
+        return doing if doing is not None and doing.counter != self._stale else None
 
     async def _watch(self, child: Child) -> None:
         """Kill the child when it hangs or grows over its bound, and note why."""
@@ -154,7 +164,7 @@ class Worker:
         while child.running:
             await asyncio.sleep(WATCH_S)
             now = self._clock.monotonic()
-            doing = read_trace(self._trace)
+            doing = self._doing()
             counter = doing.counter if doing is not None else -1
             if counter != seen or doing is None or doing.kind == "idle":
                 seen, since = counter, now

@@ -1,5 +1,6 @@
 """Who ended a worker: messages and windows that were worked on when one died, counted over restarts. Pure but for its file."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -73,7 +74,8 @@ def load_suspects(path: Path) -> Suspects:
 
 
 def save_suspects(path: Path, suspects: Suspects) -> None:
-    """Keep the counts over a restart of the agent."""
+    """Keep the counts over a restart of the agent, if the disk has room: they are worth no more than that."""
     temporary = path.with_suffix(".new")
-    temporary.write_bytes(msgspec.json.encode(suspects))
-    temporary.replace(path)
+    with suppress(OSError):
+        temporary.write_bytes(msgspec.json.encode(suspects))
+        temporary.replace(path)
