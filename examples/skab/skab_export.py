@@ -51,7 +51,7 @@ def to_model(forest: Any) -> onnx.ModelProto:
     labelled = forest.__class__(**forest.get_params())
     labelled.__dict__.update(forest.__dict__)
     labelled.classes_ = np.array([0, 1], np.int64)
-    model = to_onnx(
+    model: onnx.ModelProto = to_onnx(
         labelled,
         np.zeros((1, width), np.float32),
         options={id(labelled): {"zipmap": False}},

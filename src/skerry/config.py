@@ -1,5 +1,6 @@
 """The one TOML file: joins the sections that the rooms own, and says where every value came from."""
 
+import math
 import os
 import re
 import socket
@@ -67,8 +68,8 @@ class ResourcesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         _ = (parse_size(self.memory), parse_size(self.disk), parse_rate(self.network) if self.network else 0)
-        if self.cpu <= 0:
-            raise ConfigError("must be more than 0", where="cpu")
+        if not 0 < self.cpu < math.inf:
+            raise ConfigError(f"{self.cpu} is no number of cores", where="cpu", allowed="a number above 0")
 
 
 class DevicesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -261,7 +262,10 @@ def _check_names(config: NodeConfig, where: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"pipeline {name!r} is there twice", where=f"{where}: pipelines")
-    models = Models(config.models, config.base)
+    try:
+        models = Models(config.models, config.base)
+    except ConfigError as error:
+        raise error.at(where) from error
     for at, spec in enumerate(config.pipelines):
         if spec.model:
             try:
@@ -296,6 +300,9 @@ def _origin(tables: Tables, key: str) -> str:
 def schema() -> dict[str, Any]:
     """JSON Schema of the file."""
     found = msgspec.json.schema(Sections)
+    sinks = found["$defs"]["PipelineSpec"]["properties"]["sinks"]
+    # `"event"` stands for `{kind = "event"}`; the other kinds need more than their name
+    sinks["items"] = {"anyOf": [{"enum": ["event"]}, sinks["items"]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "skerry.toml", **found}
 
 

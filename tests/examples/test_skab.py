@@ -21,7 +21,7 @@ from skerry.inference import load_model
 from skerry.pipeline import parse_pipeline, run_file
 from skerry.pipeline.rule import Alarm, Rule, RuleSpec
 from skerry.window.spec import WindowSpec
-from skerry.window.state import KeyState
+from skerry.window.state import Closed, KeyState
 from skerry.window.windower import windower
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "skab"
@@ -214,7 +214,8 @@ def test_windows_are_those_of_skerry(seed: int) -> None:
     run = random_run(seed, 250)
     table = tomllib.loads((EXAMPLE / "skerry.toml").read_text(encoding="utf-8"))["pipelines"][0]
     spec = WindowSpec(**table["window"])
-    cut, state, closed = windower(spec), KeyState(), []
+    cut, state = windower(spec), KeyState()
+    closed: list[Closed] = []
     for time, row in zip(run.times.tolist(), run.rows.tolist(), strict=True):
         assert cut.add(state, (time * 1e6, *row), True) is None
         closed += cut.close("k", state, state.newest)
@@ -308,8 +309,8 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not RECORDED, reason="optional: SKERRY_SKAB_DIR names no directory with the benchmark's recordings")
 def test_recorded_runs(tmp_path: Path) -> None:
     """Whole recorded runs held out: the README's figure, less a margin for other versions of the libraries."""
-    script_ = [sys.executable, EXAMPLE / "evaluate.py", RECORDED, "--json"]
-    done = subprocess.run(script_, capture_output=True, text=True, check=True, timeout=500)
+    command = [sys.executable, str(EXAMPLE / "evaluate.py"), RECORDED, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=500)
     whole = json.loads(done.stdout)["all"]
     assert whole["f1"] >= 0.82
     script("train.py", RECORDED, "--out", tmp_path / "out")

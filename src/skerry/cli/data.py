@@ -32,7 +32,7 @@ def tail(
         return
     for event in answer["events"]:
         _print(here, event)
-    if not answer["events"] and not follow:
+    if count and not answer["events"] and not follow:
         only_of = " ".join(f"{name} {clean(value)}" for name, value in only.items() if value)
         here.note(f"no events{f' of {only_of}' if only_of else ''} yet")
     if follow:

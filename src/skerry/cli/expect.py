@@ -24,7 +24,7 @@ def read_expected(file: Path) -> list[Event]:
         whole = whole["events"]
     elif not isinstance(whole, list):
         whole = [_line(line, f"{file}:{at}") for at, line in enumerate(content.splitlines(), 1) if line.strip()]
-    if not all(isinstance(event, dict) for event in whole):
+    if not isinstance(whole, list) or not all(isinstance(event, dict) for event in whole):
         raise RejectedError("holds something else than events", where=str(file))
     return list(whole)
 

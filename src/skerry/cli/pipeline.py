@@ -87,6 +87,8 @@ def run_offline(
     wanted = read_expected(expect) if expect is not None else None
     answer = offline_test(config, name, file)
     here.show(answer, lambda paper: _draw_test(paper, answer))
+    if not answer["messages"]:
+        here.note(f"{file}: none of its messages is on a topic of {config.pipeline(name).source.topic}")
     if wanted is None:
         return
     found = differences(wanted, plain(answer["events"]))

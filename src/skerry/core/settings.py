@@ -89,10 +89,10 @@ def build(kind: type[S], table: object, where: str) -> S:
 
 
 def _explain(error: msgspec.ValidationError, table: Table, where: str) -> ConfigError:
-    if isinstance(error.__cause__, ConfigError):
-        return error.__cause__.at(where)
     text, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
+    if isinstance(error.__cause__, ConfigError):
+        return error.__cause__.at(f"{where}.{key}" if key else where)
     value: Any = table
     for part in re.findall(r"[^.\[\]]+", key):
         value = value.get(part) if isinstance(value, dict) else value

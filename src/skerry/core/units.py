@@ -1,6 +1,7 @@
 """Values with units, as the configuration writes them: `"64MiB"`, `"5s"`, `"256KiB/s"`."""
 
 import re
+from collections.abc import Callable
 
 from skerry.core.errors import ConfigError
 
@@ -42,6 +43,14 @@ def parse_rate(text: str) -> int:
     if not text.strip().endswith("/s"):
         raise ConfigError(f"{text!r} is not a rate", allowed="a size per second, such as 256KiB/s")
     return _parse(text.strip().removesuffix("/s"), _SIZES, "rate")
+
+
+def at_key(key: str, parse: Callable[[str], int], text: str) -> int:
+    """What `parse` makes of a text; its error names the key."""
+    try:
+        return parse(text)
+    except ConfigError as error:
+        raise error.at(key) from error
 
 
 def show_size(size: float) -> str:

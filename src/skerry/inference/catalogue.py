@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from skerry.core.errors import ConfigError, RejectedError, suggestion
-from skerry.core.units import parse_duration, parse_size
+from skerry.core.units import at_key, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from skerry.inference.model import Model
@@ -29,7 +29,8 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"{self.name!r} is not a model name", where="name", allowed="text without @")
         if not self.version or "@" in self.version:
             raise ConfigError(f"{self.version!r} is not a version", where="version", allowed="text without @")
-        _ = (parse_duration(self.max_delay), parse_size(self.memory))
+        at_key("max_delay", parse_duration, self.max_delay)
+        at_key("memory", parse_size, self.memory)
 
 
 class Models:

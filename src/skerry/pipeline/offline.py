@@ -17,7 +17,7 @@ from skerry.broker import Frame, position, to_subject
 from skerry.core.clock import from_number, from_rfc3339
 from skerry.core.errors import ConfigError, RejectedError
 from skerry.core.ports import Scorer
-from skerry.pipeline.decode import Undecoded, decoder
+from skerry.pipeline.decode import LAST_TIME, Undecoded, decoder
 from skerry.pipeline.event import DEAD_PREFIX, EVENTS_PREFIX, DeadLetter, show_letter, unpack_letters
 from skerry.pipeline.runner import Runner
 from skerry.pipeline.spec import PipelineSpec
@@ -105,7 +105,7 @@ def _read_jsonl(spec: PipelineSpec, path: Path) -> Iterator[Message]:
             where = f"{path}:{number}"
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise RejectedError(f"is not JSON: {error}", where=where, mend=_LINE) from error
             yield _from_message(spec, row, where)
 
@@ -115,13 +115,24 @@ def _from_message(spec: PipelineSpec, row: Any, where: str) -> Message:
     if not isinstance(row, Mapping) or not isinstance(row.get("topic"), str) or "payload" not in row:
         raise RejectedError("is not a message", where=where, mend=_LINE)
     at = row.get("at")
-    return row["topic"], _payload(spec, row["payload"], where), None if at is None else _moment(at, where)
+    moment = None if at is None else _moment(at, where)
+    return _topic(row["topic"], where), _payload(spec, row["payload"], where), moment
+
+
+def _topic(text: str, where: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RejectedError(f"{text!r} is not a topic: {error.reason}", where=where) from error
+    return text
 
 
 def read_rows(spec: PipelineSpec, rows: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
     """Messages out of rows: those with a `topic` are messages, others samples of a `device`. Raises `RejectedError`."""
     for number, row in enumerate(rows, start=1):
         where = f"row {number}"
+        if not isinstance(row, Mapping):
+            raise RejectedError(f"is no row: {type(row).__name__}", where=where, mend=_LINE)
         if "topic" in row:
             yield _from_message(spec, row, where)
             continue
@@ -130,13 +141,22 @@ def read_rows(spec: PipelineSpec, rows: Iterable[Mapping[str, Any]]) -> Iterator
 
 
 def _payload(spec: PipelineSpec, payload: Any, where: str) -> bytes:
-    """An object in the source's format; a string as it is (`base64:…` for bytes)."""
+    """An object in the source's format; bytes and a string as they are (`base64:…` for bytes in a file)."""
+    if isinstance(payload, bytes):
+        return payload
+    if isinstance(payload, str) and payload.startswith("base64:"):
+        try:
+            return base64.b64decode(payload.removeprefix("base64:"), validate=True)
+        except ValueError as error:
+            raise RejectedError("payload is not base64", where=where) from error
+    try:
+        return _packed(spec, payload)
+    except (ValueError, TypeError, OverflowError, RecursionError, cbor2.CBOREncodeError) as error:
+        raise RejectedError(f"payload cannot be sent as {spec.source.format}: {error}", where=where) from error
+
+
+def _packed(spec: PipelineSpec, payload: Any) -> bytes:
     if isinstance(payload, str):
-        if payload.startswith("base64:"):
-            try:
-                return base64.b64decode(payload.removeprefix("base64:"), validate=True)
-            except ValueError as error:
-                raise RejectedError("payload is not base64", where=where) from error
         return payload.encode()
     if spec.source.format == "msgpack":
         return msgspec.msgpack.encode(payload)
@@ -149,16 +169,23 @@ def _payload(spec: PipelineSpec, payload: Any, where: str) -> bytes:
 
 def _moment(value: Any, where: str) -> int:
     try:
-        if isinstance(value, datetime):
-            return from_rfc3339(value.isoformat())
-        if isinstance(value, str):
-            try:
-                return from_number(float(value))
-            except ValueError:
-                return from_rfc3339(value.strip())
-        return from_number(float(value))
+        moment = _microseconds(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise RejectedError(f"{value!r} is not a time", where=where, mend="Unix seconds, ms, or RFC 3339") from error
+    if not 0 <= moment < LAST_TIME:
+        raise RejectedError(f"{value!r} is not a time of 1970 to 5138", where=where, mend="Unix seconds, ms, or RFC 3339")
+    return moment
+
+
+def _microseconds(value: Any) -> int:
+    if isinstance(value, datetime):
+        return from_rfc3339(value.isoformat())
+    if isinstance(value, str):
+        try:
+            return from_number(float(value))
+        except ValueError:
+            return from_rfc3339(value.strip())
+    return from_number(float(value))
 
 
 def _event_time(spec: PipelineSpec) -> Callable[[bytes], int]:
@@ -176,13 +203,27 @@ def _event_time(spec: PipelineSpec) -> Callable[[bytes], int]:
 
 def _read_csv(spec: PipelineSpec, path: Path) -> Iterator[Message]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        sample = file.read(4096)
-        file.seek(0)
-        delimiter = ";" if sample.split("\n", 1)[0].count(";") > sample.split("\n", 1)[0].count(",") else ","
-        rows = csv.DictReader(file, delimiter=delimiter)
-        _check_columns(spec, rows.fieldnames or [], str(path))
-        for number, row in enumerate(rows, start=2):
-            yield _from_row(spec, row, f"{path}:{number}")
+        line = 0
+        try:
+            first = file.readline(4096)
+            file.seek(0)
+            lines = csv.reader(file, delimiter=";" if first.count(";") > first.count(",") else ",")
+            names = next(lines, [])
+            _check_columns(spec, names, str(path))
+            for cells in lines:
+                line = lines.line_num
+                if cells:
+                    yield _from_cells(spec, names, cells, f"{path}:{line}")
+        except UnicodeDecodeError as error:
+            raise RejectedError(f"is not text: {error}", where=str(path), mend="write it in UTF-8") from error
+        except csv.Error as error:
+            raise RejectedError(str(error), where=f"{path}:{line + 1}") from error
+
+
+def _from_cells(spec: PipelineSpec, names: list[str], cells: list[str], where: str) -> Message:
+    if len(cells) != len(names):
+        raise RejectedError(f"has {len(cells)} cells, the first line has {len(names)}", where=where)
+    return _from_row(spec, dict(zip(names, cells, strict=True)), where)
 
 
 def _read_parquet(spec: PipelineSpec, path: Path) -> Iterator[Message]:
@@ -196,10 +237,21 @@ def _read_parquet(spec: PipelineSpec, path: Path) -> Iterator[Message]:
         raise RejectedError(f"is not a Parquet file: {error}", where=str(path)) from error
     _check_columns(spec, file.schema_arrow.names, str(path))
     number = 0
-    for batch in file.iter_batches(10_000):
-        for row in batch.to_pylist():
+    batches = file.iter_batches(10_000)
+    while rows := _next_rows(batches, f"{path}: after row {number}"):
+        for row in rows:
             number += 1
             yield _from_row(spec, row, f"{path}: row {number}")
+
+
+def _next_rows(batches: Iterator[Any], where: str) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = next(batches).to_pylist()
+    except StopIteration:
+        return []
+    except Exception as error:
+        raise RejectedError(f"cannot be read: {error}", where=where) from error
+    return found
 
 
 def _check_columns(spec: PipelineSpec, names: Sequence[str], where: str) -> None:
@@ -211,7 +263,7 @@ def _check_columns(spec: PipelineSpec, names: Sequence[str], where: str) -> None
 
 def _from_row(spec: PipelineSpec, row: Mapping[str, Any], where: str) -> Message:
     """One row as the message that its device would have sent."""
-    topic = _device_topic(spec, str(row["device"]))
+    topic = _device_topic(spec, str(row["device"]), where)
     names = spec.source.names
     numbers = [_number(row[name], where, name) for name in names]
     moment = _moment(row[spec.source.time], where) if spec.source.time else None
@@ -245,7 +297,7 @@ def _number(value: Any, where: str, name: str) -> float | None:
         raise RejectedError(f"{name} is {value!r}, not a number", where=where) from error
 
 
-def _device_topic(spec: PipelineSpec, device: str) -> str:
+def _device_topic(spec: PipelineSpec, device: str, where: str) -> str:
     """A topic of the source's filter whose key is the device, where the key is one level of the topic."""
     levels = spec.source.topic.split("/")
     template = spec.source.key
@@ -257,5 +309,7 @@ def _device_topic(spec: PipelineSpec, device: str) -> str:
     at = int(template[1:-1]) - 1
     if levels[-1] == "#":
         levels[-1:] = ["x"] * max(1, at - len(levels) + 2)
-    levels[at] = device
-    return "/".join("x" if level == "+" else level for level in levels)
+    topic = "/".join(device if place == at else "x" if level == "+" else level for place, level in enumerate(levels))
+    if "/" in device or not filter_matches(spec.source.topic, topic):
+        raise RejectedError(f"{device!r} is no device of {spec.source.topic}", where=where)
+    return _topic(topic, where)

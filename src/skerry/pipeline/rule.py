@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from skerry.core.errors import ConfigError
-from skerry.core.units import parse_duration
+from skerry.core.units import at_key, parse_duration
 
 Severity = Literal["info", "warning", "critical"]
 Transition = Literal["firing", "cleared"]
@@ -49,8 +49,8 @@ class RuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if isinstance(value, int) and value < 1:
                 raise ConfigError("must be 1 window or more", where=where)
             if isinstance(value, str):
-                parse_duration(value)
-        parse_duration(self.flap)
+                at_key(where, parse_duration, value)
+        at_key("flap", parse_duration, self.flap)
         if not self.severity:
             raise ConfigError("must not be empty", where="severity", allowed="such as info, warning, critical")
 

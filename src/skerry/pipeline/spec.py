@@ -7,7 +7,7 @@ import msgspec
 
 from skerry.core.errors import ConfigError
 from skerry.core.settings import build
-from skerry.core.units import parse_duration, parse_rate, parse_size
+from skerry.core.units import at_key, parse_duration, parse_rate, parse_size
 from skerry.pipeline.rule import RuleSpec
 from skerry.pipeline.topics import KeyTemplate, check_filter, check_name, topic_level
 from skerry.window.names import check_names, column_names
@@ -55,7 +55,8 @@ class SourceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.max_keys < 1:
             raise ConfigError("must be 1 or more", where="max_keys")
         KeyTemplate(self.key, self.topic)
-        _ = (parse_duration(self.max_future), parse_size(self.max_payload))
+        at_key("max_future", parse_duration, self.max_future)
+        at_key("max_payload", parse_size, self.max_payload)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,7 +103,9 @@ class ResourcesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: str = ""
 
     def __post_init__(self) -> None:
-        _ = (parse_size(self.memory), parse_rate(self.network) if self.network else 0)
+        at_key("memory", parse_size, self.memory)
+        if self.network:
+            at_key("network", parse_rate, self.network)
 
     @property
     def memory_bytes(self) -> int:
@@ -180,7 +183,7 @@ def parse_pipeline(table: Any, where: str) -> PipelineSpec:
     """A pipeline from its TOML table. Raises `ConfigError` with the key, the value and what is allowed."""
     if isinstance(table, dict):
         table = dict(table)
-        for key, kind in (("source", SourceSpec), ("window", WindowSpec), ("rule", RuleSpec)):
+        for key, kind in (("source", SourceSpec), ("window", WindowSpec), ("rule", RuleSpec), ("resources", ResourcesSpec)):
             if key in table:
                 build(kind, table[key], f"{where}.{key}")
         if "sinks" in table:

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from skerry.core.errors import ConfigError
-from skerry.core.units import parse_duration
+from skerry.core.units import at_key, parse_duration
 
 Kind = Literal["tumbling", "sliding", "session", "count", "none"]
 
@@ -44,8 +44,9 @@ class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             _count(self.size, "size")
             if self.every != "" and _count(self.every, "every") > _count(self.size, "size"):
                 raise ConfigError("every is more than size", where="every", allowed="at most size")
-        _ = (self.lateness_us, self.idle_us)
-        if self.kind == "session" and parse_duration(self.gap) <= 0:
+        at_key("lateness", parse_duration, self.lateness)
+        at_key("idle", parse_duration, self.idle)
+        if self.kind == "session" and at_key("gap", parse_duration, self.gap) <= 0:
             raise ConfigError("gap must be more than 0", where="gap")
         if self.max_samples < 1:
             raise ConfigError("max_samples must be 1 or more", where="max_samples")
@@ -53,11 +54,11 @@ class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _check_times(self) -> None:
         if not isinstance(self.size, str) or not self.size:
             raise ConfigError(f"a {self.kind} window needs a size", where="size", allowed='a duration such as "1s"')
-        if self.size_us <= 0:
+        if at_key("size", parse_duration, self.size) <= 0:
             raise ConfigError("size must be more than 0", where="size")
         if self.kind == "sliding" and not self.every:
             raise ConfigError("a sliding window needs every", where="every", allowed='a duration such as "1s"')
-        if not 0 < self.every_us <= self.size_us:
+        if not 0 < at_key("every", parse_duration, str(self.every or self.size)) <= self.size_us:
             raise ConfigError("every must be more than 0 and at most size", where="every")
 
     @property

@@ -37,7 +37,7 @@ class Engine:
         self._slots: dict[str, Slot] = {}
         self._client: WireClient | None = None
         self._reader: LogReader | None = None
-        self._reader_task: asyncio.Task[None] | None = None
+        self._fed: list[Slot] = []
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
         self._draining = False
@@ -134,12 +134,13 @@ class Engine:
 
     async def _read(self, client: WireClient, timers: "asyncio.Task[None]") -> None:
         """Read for the pipelines that run, until that set changes, the connection ends or a timer failed."""
-        running = self._running()
+        self._fed = running = self._running()
         changed = asyncio.create_task(self._changed.wait())
         reading: asyncio.Task[None] | None = None
         if running and not self._draining:
             subjects = sorted(_widest({subject for slot in running for subject in slot.subjects}))
-            self._reader = LogReader(client, subjects, self._cursor, self._on_batch, full=self._full)
+            cursor = lambda: min(slot.cursor for slot in running)  # noqa: E731 - the reader's own set, not that of a later moment
+            self._reader = LogReader(client, subjects, cursor, self._on_batch, full=self._full)
             reading = asyncio.create_task(self._reader.run())
         self.ready = True
         watched = [task for task in (changed, reading, timers, client.closed) if task is not None]
@@ -152,9 +153,6 @@ class Engine:
 
     def _running(self) -> list[Slot]:
         return [slot for slot in self._slots.values() if slot.runner is not None and not slot.paused]
-
-    def _cursor(self) -> int:
-        return min(slot.cursor for slot in self._running())
 
     def _full(self) -> bool:
         return any(slot.outbox.full for slot in self._slots.values())
@@ -183,8 +181,8 @@ class Engine:
     def _feed(self, frames: list[Frame], first: Position, last: Position) -> None:
         mono = self._clock.monotonic()
         careful = first.stream <= self._assignment.careful_until
-        for slot in self._slots.values():
-            if slot.runner is not None and not slot.paused:
+        for slot in self._fed:
+            if slot.runner is not None:
                 slot.runner.batch = 1 if careful else slot.batch
                 slot.runner.feed(frames, first, last, mono)
                 slot.release()
@@ -197,8 +195,9 @@ class Engine:
             now = self._clock.monotonic()
             caught_up = self._reader is not None and self._reader.caught_up
             urgent = False
-            for slot in self._running():
+            for slot in self._fed:
                 urgent |= caught_up and slot.advance()
+            for slot in self._slots.values():
                 slot.outbox.resend()
             if urgent or now - last_checkpoint >= CHECKPOINT_S:
                 last_checkpoint = now
@@ -217,7 +216,7 @@ class Engine:
         cursor = await reader.idle_cursor() if reader is not None else None
         if cursor is None or reader is not self._reader:
             return
-        for slot in self._running():
+        for slot in self._fed:
             slot.skip_to(cursor)
 
     def pause(self, pipeline: str, paused: bool) -> None:
@@ -225,6 +224,8 @@ class Engine:
         slot = self._slots.get(pipeline)
         if slot is not None and slot.paused != paused:
             slot.paused = paused
+            # what this reader still brings stands behind a gap for a pipeline that was not there all the time
+            self._fed = [each for each in self._fed if each is not slot]
             if slot.runner is not None:
                 slot.runner.touch(self._clock.monotonic())
             self._changed.set()
@@ -232,6 +233,7 @@ class Engine:
     async def drain(self) -> None:
         """Stop reading, store all, end `run`."""
         self._draining = True
+        self._fed = []
         self._changed.set()
         await asyncio.sleep(0)
         try:
