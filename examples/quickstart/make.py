@@ -18,7 +18,7 @@ OVERLOAD = range(20, 40)
 
 
 def model() -> onnx.ModelProto:
-    """Input `[N, 4]` float32, output `probabilities` `[N, 2]`: logistic regression, even odds at 8 A and 60 °C, 2 of logit per ampere."""
+    """Input `[N, 4]` float32, output `probabilities` `[N, 2]`: even odds at 8 A and 60 °C, odds × e² per ampere."""
     weights = [0.0, 2.0, 0.0, 0.0, 0.0, 0.2, 0.0, 0.0]
     bias = [0.0, -2.0 * 8.0 - 0.2 * 60.0]
     graph = helper.make_graph(

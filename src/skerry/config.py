@@ -15,7 +15,7 @@ from skerry.api import ApiConfig
 from skerry.broker import BrokerConfig, parse_address
 from skerry.core.errors import ConfigError, suggestion
 from skerry.core.settings import Tables, build, load_tables, place
-from skerry.core.units import parse_duration, parse_rate, parse_size
+from skerry.core.units import at_key, parse_duration, parse_rate, parse_size
 from skerry.inference import ModelConfig, Models
 from skerry.pipeline import PipelineSpec, parse_pipeline
 
@@ -53,8 +53,8 @@ class RuntimeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for where in ("workers", "worker_threads", "max_blocking_threads"):
             if not 1 <= getattr(self, where) <= 256:
                 raise ConfigError(f"{getattr(self, where)} is out of range", where=where, allowed="1 to 256")
-        parse_size(self.thread_stack_size)
-        if parse_duration(self.stall) < 1_000_000:
+        at_key("thread_stack_size", parse_size, self.thread_stack_size)
+        if at_key("stall", parse_duration, self.stall) < 1_000_000:
             raise ConfigError("must be 1s or more", where="stall")
 
 
@@ -67,7 +67,10 @@ class ResourcesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     disk: str = "8GiB"
 
     def __post_init__(self) -> None:
-        _ = (parse_size(self.memory), parse_size(self.disk), parse_rate(self.network) if self.network else 0)
+        at_key("memory", parse_size, self.memory)
+        at_key("disk", parse_size, self.disk)
+        if self.network:
+            at_key("network", parse_rate, self.network)
         if not 0 < self.cpu < math.inf:
             raise ConfigError(f"{self.cpu} is no number of cores", where="cpu", allowed="a number above 0")
 
@@ -79,7 +82,8 @@ class DevicesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_ttl: str = "1h"
 
     def __post_init__(self) -> None:
-        _ = (parse_duration(self.challenge_ttl), parse_duration(self.token_ttl))
+        at_key("challenge_ttl", parse_duration, self.challenge_ttl)
+        at_key("token_ttl", parse_duration, self.token_ttl)
 
 
 class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,7 +94,7 @@ class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compression: Literal["none", "lz4", "zstd"] = "zstd"
 
     def __post_init__(self) -> None:
-        parse_size(self.max_size)
+        at_key("max_size", parse_size, self.max_size)
 
 
 class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,7 +107,7 @@ class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for level, text in self.keep.items():
             if level not in ("raw", "1m", "1h"):
                 raise ConfigError(f"unknown level {level!r}", where="keep", allowed="raw, 1m, 1h")
-            parse_duration(text)
+            at_key("keep", parse_duration, text)
         if self.topics:
             raise ConfigError(f"history {_LATER}", where="topics", mend="leave it out")
 

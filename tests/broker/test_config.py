@@ -62,7 +62,7 @@ def test_defaults() -> None:
         ({"max_connections": 3}, "max_connections", "3 is out of range"),
         ({"retention": {"age": "0s"}}, "age", "must be more than 0"),
         ({"retention": {"size": "1MiB"}}, "size", "must be 16MiB or more"),
-        ({"retention": {"sizes": "1GiB"}}, "retention", "unknown field `sizes`"),
+        ({"retention": {"sizes": "1GiB"}}, "retention", "unknown key 'sizes', did you mean 'size'?"),
         ({"mqt": "x"}, "broker", "unknown key 'mqt', did you mean 'mqtt'?"),
     ],
 )

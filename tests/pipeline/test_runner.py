@@ -2,25 +2,21 @@
 
 import math
 import struct
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from skerry.core.errors import ConfigError
-from skerry.pipeline import RETRY_PREFIX, WINDOW_HEADER, PipelineState, books
+from skerry.pipeline import RETRY_PREFIX, Output, PipelineState, books
 from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT
 from tests.fixtures.frames import ARRIVAL, events, feed, frame, letters, log_of, new_runner, run, sample, spec_of
 from tests.fixtures.scorers import SumScorer
 
 T = ARRIVAL // 1_000_000 - 1000
 SECOND = {"kind": "tumbling", "size": "1s"}
-WINDOW_BLOCK = b"NATS/1.0\r\nNats-Msg-Id: retry.1\r\n" + WINDOW_HEADER + b"\r\n"
 
 
-def reasons(runner_outputs: list) -> list[tuple[int, str]]:
-    return [(letter.sequence, letter.reason) for letter in letters(runner_outputs)]
+def reasons(outputs: list[Output]) -> list[tuple[int, str]]:
+    return [(letter.sequence, letter.reason) for letter in letters(outputs)]
 
 
 def test_an_event_says_what_it_was_made_of() -> None:
@@ -67,8 +63,8 @@ def test_every_kind_of_rubbish_has_its_reason() -> None:
     spec = spec_of(window={"kind": "tumbling", "size": "1s", "max_samples": 2}, source={"max_payload": "60B"})
     late = ARRIVAL / 1e6 + 3600
     payloads = [
-        sample(T, 1), b"rubbish", b'{"ts": 1}', sample(T, math.nan), sample(late, 1), b" " * 61, sample(T + 0.1, 1), sample(T + 0.2, 1),
-        sample(T + 5, 1), sample(T, 1), b"", sample(-5, 1),
+        sample(T, 1), b"rubbish", b'{"ts": 1}', sample(T, math.nan), sample(late, 1), b" " * 61, sample(T + 0.1, 1),
+        sample(T + 0.2, 1),        sample(T + 5, 1), sample(T, 1), b"", sample(-5, 1),
     ]  # fmt: skip
     runner = run(spec, log_of(payloads))
     assert reasons(runner.outputs) == [
@@ -123,8 +119,8 @@ def test_genuine_repeats_survive_unless_asked_for_otherwise() -> None:
 def test_a_resend_is_known_within_the_horizon_and_by_key() -> None:
     spec = spec_of(dedup="id", dedup_horizon=2)
     frames = [
-        frame(number, sample(T, 1, id=id), f"devices/{device}/v")
-        for number, (device, id) in enumerate(["aa", "ba", "ab", "ac", "aa", "ab", "ba"], 1)
+        frame(number, sample(T, 1, id=name), f"devices/{device}/v")
+        for number, (device, name) in enumerate(["aa", "ba", "ab", "ac", "aa", "ab", "ba"], 1)
     ]
     assert run(spec, frames).state.ledger.duplicates == 1
 
@@ -180,89 +176,6 @@ def test_frames_of_others_are_not_counted() -> None:
     assert (runner.state.ledger.received, runner.state.cursor, len(events(runner.outputs))) == (2, 5, 2)
 
 
-def test_one_bad_window_fails_alone() -> None:
-    runner = run(spec_of(model="sum"), log_of(sample(T, value) for value in (1, 1000, 2, 600, 3)), SumScorer())
-    assert [event["score"] for event in events(runner.outputs)] == [1.0, 2.0, 3.0]
-    assert [(letter.reason, letter.window, letter.messages) for letter in letters(runner.outputs)] == [
-        ("model-error", True, 1),
-        ("score-nan", True, 1),
-    ]
-    assert "does not take 1000" in letters(runner.outputs)[0].detail
-    assert books(runner.state)["difference"] == 0
-
-
-def test_windows_that_end_together_are_told_apart() -> None:
-    runner = run(spec_of(model="sum"), log_of([sample(T, 1000)] * 3), SumScorer())
-    assert len({letter.identity for letter in letters(runner.outputs)}) == 3
-    apart = new_runner(spec_of(model="sum"), SumScorer())
-    for one in log_of([sample(T, 1000)] * 3):
-        feed(apart, [one])
-    assert len({output.id for output in apart.outputs}) == 3
-    assert [letter.identity for letter in letters(apart.outputs)] == [letter.identity for letter in letters(runner.outputs)]
-
-
-def test_a_failed_window_is_tried_again_whole() -> None:
-    spec = spec_of(window=SECOND, model="sum", features=["max", "count"])
-    failed = run(spec, log_of([sample(T, 1000), sample(T + 0.1, 1), sample(T + 2, 1)]), SumScorer())
-    (letter,) = letters(failed.outputs)
-    assert (letter.messages, letter.window) == (2, True)
-    again = [frame(9, letter.payload, "window", header=WINDOW_BLOCK, prefix=f"{RETRY_PREFIX}p.")]
-    healed = new_runner(spec_of(window=SECOND, features=["max", "count"]), state=failed.state)
-    feed(healed, again)
-    assert [(event["score"], event["count"]) for event in events(healed.outputs)] == [(1000.0, 2)]
-    assert books(healed.state)["difference"] == 0
-    assert healed.state.ledger.received == 3 + 2
-
-
-def test_a_window_that_fails_again_is_another_dead_letter() -> None:
-    spec = spec_of(window=SECOND, model="sum", features=["max"])
-    runner = run(spec, log_of([sample(T, 1000), sample(T + 2, 1)]), SumScorer())
-    (letter,) = letters(runner.outputs)
-    for sequence in (9, 10):
-        feed(runner, [frame(sequence, letter.payload, "window", header=WINDOW_BLOCK, prefix=f"{RETRY_PREFIX}p.")])
-    assert len({output.id for output in runner.outputs}) == 3
-    assert books(runner.state)["difference"] == 0
-
-
-@pytest.mark.parametrize("payload", [b"", b"rubbish", b"\x97"])
-def test_a_window_that_is_none_is_a_dead_letter(payload: bytes) -> None:
-    runner = run(spec_of(window=SECOND), [frame(1, payload, "window", header=WINDOW_BLOCK, prefix=f"{RETRY_PREFIX}p.")])
-    assert reasons(runner.outputs) == [(1, "undecodable")]
-    assert books(runner.state)["difference"] == 0
-
-
-def test_a_window_of_other_values_is_a_dead_letter_and_stays_whole() -> None:
-    failed = run(spec_of(window=SECOND, model="sum", features=["max"]), log_of([sample(T, 1000), sample(T + 2, 1)]), SumScorer())
-    (letter,) = letters(failed.outputs)
-    other = spec_of(window=SECOND, features=["max"], source={"values": ["x", "y"]})
-    runner = run(other, [frame(9, letter.payload, "window", header=WINDOW_BLOCK, prefix=f"{RETRY_PREFIX}p.")])
-    (again,) = letters(runner.outputs)
-    assert (again.reason, again.window, again.payload) == ("wrong-shape", True, letter.payload)
-    assert books(runner.state)["difference"] == 0
-
-
-def test_poison_is_not_even_decoded_and_is_told() -> None:
-    runner = new_runner(spec_of(), poison=["2"])
-    feed(runner, log_of([sample(T, 1), b"\xff poison", sample(T, 2)]))
-    assert reasons(runner.outputs) == [(2, "poison")]
-    assert [event["score"] for event in events(runner.outputs)] == [1.0, 2.0]
-
-
-def test_a_poison_window_is_not_scored_but_may_be_tried_again() -> None:
-    spec = spec_of(window=SECOND, features=["max"], model="sum")
-    runner = new_runner(spec, SumScorer(), poison=[f"d@{T * 1_000_000}"])
-    feed(runner, log_of([sample(T, 1), sample(T + 1, 2), sample(T + 2, 3)]))
-    assert [event["score"] for event in events(runner.outputs)] == [2.0]
-    (letter,) = letters(runner.outputs)
-    assert letter.reason == "poison"
-    again = [frame(9, letter.payload, "window", header=WINDOW_BLOCK, prefix=f"{RETRY_PREFIX}p.")]
-    feed(runner, again)
-    assert [event["score"] for event in events(runner.outputs)] == [2.0, 1.0]
-    deadly = new_runner(spec, SumScorer(), poison=[f"d@{T * 1_000_000}!9"])
-    feed(deadly, again)
-    assert [(letter.reason, letter.messages) for letter in letters(deadly.outputs)] == [("poison", 1)]
-
-
 def test_letters_that_are_stored_already_are_counted_and_not_sent_again() -> None:
     payloads = [b"one", sample(T, 1), b"two"]
     runner = new_runner(spec_of(), known_letters={"1"})
@@ -300,91 +213,6 @@ def test_a_changed_window_gives_up_what_was_open_and_counts_it() -> None:
     same = run(spec_of(window=SECOND), log_of([sample(T, 1)]))
     assert new_runner(spec_of(window=SECOND, features=["max"]), state=same.state).outputs == []
     assert same.state.open_messages == 1
-
-
-FUNCTIONS = """
-import numpy as np
-
-def plain(values, offsets):
-    return np.add.reduceat(values, offsets[:-1], axis=0)
-
-plain.columns = ["total"]
-
-def unnamed(values, offsets):
-    return np.column_stack([np.diff(offsets), np.diff(offsets)])
-
-def flat(values, offsets):
-    return np.zeros(len(offsets) - 1)
-
-def nothing(values, offsets):
-    return None
-
-def raises(values, offsets):
-    if (values > 100).any():
-        raise ZeroDivisionError("over a hundred")
-    return values[offsets[:-1]]
-
-def undefined(values, offsets):
-    return np.where(values[offsets[:-1]] > 100, np.nan, values[offsets[:-1]])
-
-number = 5
-"""
-
-
-@pytest.fixture
-def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    name = f"features_of_{tmp_path.name}"
-    (tmp_path / f"{name}.py").write_text(FUNCTIONS)
-    (tmp_path / f"{name}_broken.py").write_text("1 / 0")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return name
-
-
-def test_a_users_function_makes_the_features(functions: str) -> None:
-    spec = spec_of(window={"kind": "count", "size": 2}, features=f"{functions}:plain")
-    assert [event["features"] for event in events(run(spec, log_of(sample(T, value) for value in (1, 2, 3, 4))).outputs)] == [
-        {"total": 3.0},
-        {"total": 7.0},
-    ]
-    spec = spec_of(features=f"{functions}:unnamed")
-    assert events(run(spec, log_of([sample(T, 1)])).outputs)[0]["features"] == {"f0": 1.0, "f1": 1.0}
-
-
-@pytest.mark.parametrize(
-    ("name", "text"), [("flat", "shape (1,)"), ("nothing", "feature function"), ("raises", "ZeroDivisionError: over a hundred")]
-)
-def test_a_function_that_fails_fails_window_by_window(functions: str, name: str, text: str) -> None:
-    runner = run(spec_of(features=f"{functions}:{name}"), log_of([sample(T, 1), sample(T, 101), sample(T, 2)]))
-    found = letters(runner.outputs)
-    assert [letter.reason for letter in found] == ["feature-error"] * (1 if name == "raises" else 3)
-    assert text in found[0].detail
-    assert books(runner.state)["difference"] == 0
-
-
-def test_a_feature_that_is_not_a_number_is_no_alarm_and_null_in_the_event(functions: str) -> None:
-    table = {"features": f"{functions}:undefined", "model": "sum"}
-    runner = run(spec_of(**table), log_of([sample(T, 1), sample(T, 101)]), SumScorer())
-    assert [letter.reason for letter in letters(runner.outputs)] == ["score-nan"]
-    ruled = spec_of(features=f"{functions}:undefined", rule={"field": "f0", "below": 50, "for": 2})
-    assert [event["start"] for event in events(run(ruled, log_of([sample(T, 1), sample(T, 2)])).outputs)] == [
-        "2026-11-24T18:23:20.000Z"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("tail", "text"),
-    [
-        (":missing", "missing"),
-        (":number", "not a function"),
-        ("_broken:f", "fails when it is imported"),
-        ("_none:f", "beside skerry.toml"),
-    ],
-)
-def test_a_function_that_is_not_there_is_a_mistake_in_the_configuration(functions: str, tail: str, text: str) -> None:
-    with pytest.raises(ConfigError, match=text) as caught:
-        new_runner(spec_of(features=functions + tail))
-    assert caught.value.where == "features"
-    sys.modules.pop(f"{functions}_broken", None)
 
 
 def test_values_too_great_for_a_feature_are_told_and_stop_nothing() -> None:

@@ -17,7 +17,8 @@ def connected(client_id: str, address: tuple[str, int], username: str = "", pass
     """A client with a kept session and its thread; it connects now or as soon as the broker is there, again and again."""
     client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
     client.reconnect_delay_set(0.1, 0.5)
-    client.max_inflight_messages_set(200)
+    # with a limit paho lets new messages pass those that waited for the connection
+    client.max_inflight_messages_set(0)
     if username:
         client.username_pw_set(username, password)
     client.connect_async(*address, keepalive=10)

@@ -12,7 +12,7 @@ import pytest
 
 from skerry.core.errors import SkerryError
 from tests.fixtures.node import RunningNode, until
-from tests.system.accounts import BOTH, EVERY, ONCE, settle
+from tests.system.accounts import BOTH, EVERY, ONCE, PIPELINE, settle
 from tests.system.fleet import Fleet
 
 
@@ -46,9 +46,10 @@ class Reader:
 
 
 def test_the_stream_resumes_over_restarts_without_gap_or_repeat(tmp_path: Path) -> None:
-    with RunningNode(tmp_path, BOTH) as node, Fleet(node.mqtt, 4, 200) as fleet:
+    soon = "".join(PIPELINE.format(name=name, dedup="time", lateness="1s") for name in (ONCE, EVERY))
+    with RunningNode(tmp_path, soon) as node, Fleet(node.mqtt, 4, 200) as fleet:
         reader = Reader(node)
-        time.sleep(1.5)
+        until(lambda: reader.seen, 10, "the first event")
         node.kill("nats-server")
         time.sleep(2.0)
         node.kill("agent")

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from skerry.core.errors import ConfigError
-from skerry.core.units import parse_duration, parse_size
+from skerry.core.units import at_key, parse_duration, parse_size
 
 CONTROL_PAYLOAD = 8 * 1024 * 1024
 _LATER = "is not part of this version"
@@ -22,9 +22,9 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     size: str = "2GiB"
 
     def __post_init__(self) -> None:
-        if parse_duration(self.age) <= 0:
+        if at_key("age", parse_duration, self.age) <= 0:
             raise ConfigError("must be more than 0", where="age")
-        if parse_size(self.size) < 16 * 1024 * 1024:
+        if at_key("size", parse_size, self.size) < 16 * 1024 * 1024:
             raise ConfigError("must be 16MiB or more", where="size")
 
 
@@ -54,9 +54,9 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for where in ("mqtts", "websocket", "tls"):
             if getattr(self, where):
                 raise ConfigError(f"{where} {_LATER}", where=where, mend="leave it out and use mqtt")
-        if self.sync != "always" and parse_duration(self.sync) <= 0:
+        if self.sync != "always" and at_key("sync", parse_duration, self.sync) <= 0:
             raise ConfigError("must be more than 0", where="sync", allowed='a duration, or "always"')
-        if not 1024 <= parse_size(self.max_payload) <= CONTROL_PAYLOAD:
+        if not 1024 <= at_key("max_payload", parse_size, self.max_payload) <= CONTROL_PAYLOAD:
             raise ConfigError(f"{self.max_payload} is out of range", where="max_payload", allowed="1KiB to 8MiB")
         if not 10 <= self.max_connections <= 1_000_000:
             raise ConfigError(f"{self.max_connections} is out of range", where="max_connections", allowed="10 to 1000000")

@@ -128,14 +128,14 @@ async def fill_to(client: WireClient, sequence: int) -> int:
     processed before.
     """
     missing = sequence - int((await stream_state(client, LOG))["last_seq"])
-    for at in range(max(0, missing)):
-        client.publish(FILLER, b"")
-        if at % 5000 == 4999:
-            await client.flush()
-    if missing > 0:
-        await client.flush()
-        if int((await stream_state(client, LOG))["last_seq"]) < sequence:
-            raise UnavailableError(f"the log could not be brought to sequence {sequence}")
+    for left in range(max(0, missing) - 1, -1, -1):
+        if left % 5000:
+            client.publish(FILLER, b"")
+            continue
+        # a pong says that the server has read them, only an acknowledgement that they are stored
+        answer = json.loads((await client.request(FILLER, b""))[3])
+        if "error" in answer:
+            raise UnavailableError(f"the log could not be brought to sequence {sequence}: {answer['error'].get('description')}")
     return max(0, missing)
 
 

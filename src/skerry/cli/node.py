@@ -16,7 +16,8 @@ def run(context: typer.Context) -> None:
 
     level = "debug" if here.verbose else "warning" if here.quiet else "info"
     try:
-        config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not config.data_dir.exists():
+            config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         log.configure(level, config.data_dir / LOG_FILE)
     except OSError as error:
         raise UnavailableError(

@@ -7,6 +7,7 @@ tests and drills. The monotonic clock is never shifted.
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -81,8 +82,13 @@ class ManualClock:
 
 def to_rfc3339(microseconds: int) -> str:
     """`2026-11-24T18:00:00.123Z`: UTC with milliseconds, rounded down."""
-    moment = _EPOCH + timedelta(microseconds=microseconds - microseconds % 1000)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    seconds, rest = divmod(microseconds, SECOND)
+    return f"{_second(seconds)}.{rest // 1000:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def from_rfc3339(text: str) -> int:

@@ -80,6 +80,10 @@ def build(kind: type[S], table: object, where: str) -> S:
     for key in table:
         if key not in known:
             raise ConfigError(f"unknown key {key!r}{suggestion(key, known)}", where=where, allowed=", ".join(sorted(known)))
+    for field in msgspec.structs.fields(kind):
+        inner = table.get(field.encode_name)
+        if isinstance(inner, dict) and isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            build(field.type, inner, f"{where}.{field.encode_name}")  # for its errors: they name the whole place
     try:
         return msgspec.convert(table, kind, strict=True)
     except msgspec.ValidationError as error:
@@ -89,10 +93,10 @@ def build(kind: type[S], table: object, where: str) -> S:
 
 
 def _explain(error: msgspec.ValidationError, table: Table, where: str) -> ConfigError:
+    if isinstance(error.__cause__, ConfigError):
+        return error.__cause__.at(where)
     text, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
-    if isinstance(error.__cause__, ConfigError):
-        return error.__cause__.at(f"{where}.{key}" if key else where)
     value: Any = table
     for part in re.findall(r"[^.\[\]]+", key):
         value = value.get(part) if isinstance(value, dict) else value

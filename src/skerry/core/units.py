@@ -12,6 +12,7 @@ _DURATIONS = {
 _SIZES = {
     "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
+_MOST = 2.0**63 - 1024
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ]+)")
 
 
@@ -19,7 +20,10 @@ def _parse(text: str, units: dict[str, int], what: str) -> int:
     match = _QUANTITY.fullmatch(text.strip())
     if match is None or match[2] not in units:
         raise ConfigError(f"{text!r} is not a {what}", allowed=f"a number and one of {', '.join(units)}")
-    return round(float(match[1]) * units[match[2]])
+    number = float(match[1]) * units[match[2]]
+    if number > _MOST:
+        raise ConfigError(f"{text!r} is too large a {what}")
+    return round(number)
 
 
 def parse_duration(text: str) -> int:

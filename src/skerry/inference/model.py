@@ -121,7 +121,7 @@ class Model:
             raise RejectedError(f"model {self.name}@{self.version} answers what is no score: {error}") from error
 
     def _read(self, outputs: dict[str, Any], count: int) -> tuple[Floats, Sequence[Label]]:
-        chances = self._probabilities(outputs)
+        chances, classes = self._probabilities(outputs)
         if "score" in outputs:
             scores = _column(outputs["score"], 0, count)
         elif chances is not None:
@@ -130,24 +130,31 @@ class Model:
             scores = _column(outputs[self._names[0]], 0, count)
         if "label" in outputs:
             labels: Sequence[Label] = [self._name(label) for label in np.ravel(outputs["label"]).tolist()]
-        elif chances is not None:
-            labels = [self._name(index) for index in chances.argmax(axis=1).tolist()]
+        elif chances is not None and chances.shape[1] > 1:
+            labels = [self._name(classes[index]) for index in chances.argmax(axis=1).tolist()]
         else:
             labels = [None] * count
         if len(scores) != count or len(labels) != count:
-            raise RejectedError(f"model {self.name} answered {len(scores)} scores for {count} rows")
+            raise RejectedError(f"model {self.name} answered {len(scores)} scores and {len(labels)} labels for {count} rows")
         return scores, labels
 
-    def _probabilities(self, outputs: dict[str, Any]) -> Floats | None:
-        """Class probabilities `[N, classes]`: an output so named, the 2-D one beside a label, or the only one, if wide."""
+    def _probabilities(self, outputs: dict[str, Any]) -> tuple[Floats | None, Sequence[Any]]:
+        """Class probabilities `[N, classes]` and the classes.
+
+        They are an output so named, a wide one beside a label, or the only one, if wide. A ZipMap (skl2onnx) answers a dict a
+        row, its keys the classes; else they are numbered.
+        """
         for name, value in outputs.items():
-            named = "prob" in name.lower() or ("label" in outputs and name not in ("label", "score"))
             if isinstance(value, list) and value and isinstance(value[0], dict):
-                return np.array([list(row.values()) for row in value], np.float64)
-            wide = isinstance(value, np.ndarray) and value.ndim == 2 and value.shape[1] > 1 and value.dtype.kind == "f"
-            if wide and (named or len(outputs) == 1):
-                return np.asarray(value, np.float64)
-        return None
+                return np.array([list(row.values()) for row in value], np.float64), list(value[0])
+            if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or name in ("label", "score"):
+                continue
+            wide = value.ndim == 2 and value.shape[1] > 1
+            named = "prob" in name.lower() and value.ndim in (1, 2)
+            if named or (wide and ("label" in outputs or len(outputs) == 1)):
+                found = np.asarray(value, np.float64).reshape(len(value), -1)
+                return found, range(found.shape[1])
+        return None, ()
 
     def _name(self, label: Any) -> Label:
         if isinstance(label, int) and 0 <= label < len(self._labels):

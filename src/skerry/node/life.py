@@ -1,7 +1,6 @@
 """The life of a node: starts its parts in order, keeps them running, and ends them so that nothing has to be done twice."""
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import Coroutine
@@ -12,7 +11,7 @@ from typing import Any
 import msgspec
 
 from skerry.api import Api
-from skerry.broker import Callout, NatsServer, WireClient, kick
+from skerry.broker import Callout, NatsServer, WireClient, kick, parse_address
 from skerry.config import NodeConfig, socket_path
 from skerry.core import log
 from skerry.core.clock import Clock, SystemClock
@@ -20,14 +19,14 @@ from skerry.core.errors import SkerryError, UnavailableError
 from skerry.core.service import Backoff, cancel_and_wait
 from skerry.core.units import parse_duration, parse_size
 from skerry.device import BrokerLogin, Device
-from skerry.mqtt import MqttClient, MqttConfig
+from skerry.mqtt import Publisher
 from skerry.node.link import ALARM, Link, quotas
 from skerry.node.uptime import BEAT_S, UptimeLedger
 from skerry.node.view import View
 from skerry.pipeline import Relay, deliveries
 from skerry.runtime import DirectoryLock, memory_of, run_loop
 from skerry.trust import TokenSigner, load_or_create
-from skerry.worker import Assignment, WorkerPlan, WorkerPool, merge_reports
+from skerry.worker import Assignment, WorkerPlan, WorkerPool
 
 BASE_MEMORY = 256 * 1024 * 1024
 _log = log.get("node")
@@ -55,7 +54,7 @@ class Node:
         self._signer = TokenSigner(load_or_create(data / "keys" / "issuer.seed"))
         self.server = NatsServer(config.broker, data, self._signer.public, quotas(self._log_bytes), self._clock)
         self.login = BrokerLogin(self._find_device, self._clock, anonymous=config.broker.anonymous)
-        self._mqtt: MqttClient | None = None
+        self._mqtt: Publisher | None = None
         self._connecting = asyncio.Lock()
         self.relays: list[Relay] = []
         age = parse_duration(retention.age)
@@ -73,8 +72,12 @@ class Node:
         return await self.link.registry.find(device)
 
     def _replace_relays(self) -> None:
+        cursors = {relay.name: relay.cursor for relay in self.relays}
         found = deliveries(list(self.config.pipelines), self._publish, self.config.base)
         self.relays[:] = [Relay(delivery, self.link.bell) for delivery in found]
+        for relay in self.relays:
+            relay.cursor = cursors.get(relay.name, 0)
+        self.link.relays_replaced.set()
 
     def _partitions(self) -> tuple[list[str], int]:
         return [spec.name for spec in self.config.pipelines], self.config.runtime.workers
@@ -129,7 +132,7 @@ class Node:
         server, *others = tasks
         await self.pool.drain()
         if self._mqtt is not None:
-            await self._mqtt.close()
+            self._mqtt.close()
         self.login.close()
         await cancel_and_wait(*others)
         await cancel_and_wait(api)
@@ -142,12 +145,14 @@ class Node:
         backoff = Backoff(0.05, 5.0)
         while True:
             await self.server.ready.wait()
+            began = self._clock.monotonic()
             try:
                 await self._one_link()
-                backoff.reset()
             except SkerryError as error:
                 self.trouble = str(error)
                 _log.warning(f"the log is not ready: {error}")
+            if self._clock.monotonic() - began > 10:
+                backoff.reset()
             await asyncio.sleep(backoff.next())
 
     async def _one_link(self) -> None:
@@ -186,35 +191,40 @@ class Node:
     async def _publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
         """Publish over an MQTT connection of the node's own: what must arrive at sessions goes in by the front door."""
         async with self._connecting:
-            if self._mqtt is None:
+            if self._mqtt is None or self._mqtt.closed:
                 name, server = f"skerry-{self.config.node.name}", self.server
-                config = MqttConfig(f"mqtt://{self.mqtt_address}", name, server.relay_user, server.relay_password)
-                client = MqttClient(config)
-                await client.__aenter__()
-                self._mqtt = client
-        await self._mqtt.publish(topic, payload, qos=qos, retain=retain)
+                host, port = parse_address(self.mqtt_address, "broker.mqtt")
+                self._mqtt = await Publisher.connect(host, port, name, server.relay_user, server.relay_password)
+            publisher = self._mqtt
+        await publisher.publish(topic, payload, qos, retain)
 
     def durable(self) -> int | None:
-        """The lowest stored cursor of all pipelines; None while one has not said."""
-        reports = merge_reports([worker.report for worker in self.pool.workers])
-        known = [reports[spec.name].durable for spec in self.config.pipelines if spec.name in reports]
-        if len(known) < len(self.config.pipelines):
+        """The lowest stored cursor of all pipelines in all workers; None while one has not said: it may need what others have read."""
+        names = [spec.name for spec in self.config.pipelines]
+        said = [worker.report.pipelines for worker in self.pool.workers]
+        if any(name not in reports for name in names for reports in said):
             return None
-        return min(known, default=self.link.last_sequence)
+        return min((reports[name].durable for name in names for reports in said), default=self.link.last_sequence)
 
     async def pause(self, pipeline: str, paused: bool) -> None:
         """Pause or resume a pipeline, over restarts too."""
         (self._paused.add if paused else self._paused.discard)(pipeline)
-        await asyncio.to_thread(self._paused_file.write_text, json.dumps(sorted(self._paused)))
+        await asyncio.to_thread(_write_paused, self._paused_file, self._paused)
         await self.pool.command("pause" if paused else "resume", pipeline)
 
     async def replace_pipelines(self, config: NodeConfig) -> None:
         """Go on with other pipelines and models: the workers are drained and start again from their checkpoints."""
-        self.config = config
+        before, self.config = self.config, config
+        try:
+            if self.link.client is not None:
+                await self.link.begin(self.link.client)
+        except SkerryError:
+            self.config = before
+            raise
+        known = {spec.name for spec in before.pipelines}
+        self._paused |= {spec.name for spec in config.pipelines if spec.paused and spec.name not in known}
         old, self.pool = self.pool, self._pool()
         self._replace_relays()
-        if self.link.client is not None:
-            await self.link.begin(self.link.client)
         await old.drain()
 
     @property
@@ -263,9 +273,19 @@ class Node:
 
 def _read_paused(path: Path) -> set[str]:
     try:
-        return set(json.loads(path.read_text()))
-    except (OSError, ValueError):
+        return set(msgspec.json.decode(path.read_bytes(), type=list[str]))
+    except (OSError, msgspec.MsgspecError):
         return set()
+
+
+def _write_paused(path: Path, names: set[str]) -> None:
+    """Raises `UnavailableError` when it cannot be kept."""
+    temporary = path.with_suffix(".new")
+    try:
+        temporary.write_bytes(msgspec.json.encode(sorted(names)))
+        temporary.replace(path)
+    except OSError as error:
+        raise UnavailableError(f"cannot be written: {error.strerror}", where=str(path), mend="make room on the disk") from error
 
 
 def _directory_sizes(data_dir: Path) -> dict[str, int]:

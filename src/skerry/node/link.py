@@ -100,6 +100,7 @@ class Link:
         self.client: WireClient | None = None
         self.registry: DeviceRegistry | None = None
         self.opened = asyncio.Event()
+        self.relays_replaced = asyncio.Event()
         self.log_state: dict[str, Any] = {}
         self.gone = Gone()
         self.bell = Bell()
@@ -128,8 +129,7 @@ class Link:
         try:
             await self._prepare(client)
             tasks = [asyncio.create_task(callout.run())]
-            tasks += [asyncio.create_task(relay.run(client, Bucket(client, CURSORS))) for relay in self._relays]
-            tasks.append(asyncio.create_task(self._keep_log(client)))
+            tasks += [asyncio.create_task(self._deliver(client)), asyncio.create_task(self._keep_log(client))]
             self._login.open = True
             self.opened.set()
             try:
@@ -145,6 +145,23 @@ class Link:
         finally:
             self.opened.clear()
             self.client = None
+
+    async def _deliver(self, client: WireClient) -> None:
+        """Run the relays, and others when they were replaced, until one ends."""
+        cursors = Bucket(client, CURSORS)
+        while True:
+            self.relays_replaced.clear()
+            relays = [asyncio.create_task(relay.run(client, cursors)) for relay in self._relays]
+            replaced = asyncio.create_task(self.relays_replaced.wait())
+            try:
+                await asyncio.wait([replaced, *relays], return_when=asyncio.FIRST_COMPLETED)
+                ended = [relay for relay in relays if relay.done()]
+                for relay in ended:
+                    relay.result()
+            finally:
+                await cancel_and_wait(replaced, *relays)
+            if ended:
+                return
 
     async def _prepare(self, client: WireClient) -> None:
         state = await ensure(client, log_plan(self._log_bytes, self._longest + ROOM_FOR_HEADERS))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
 from skerry.core.histogram import PROMETHEUS_BOUNDS_S, Histogram
@@ -22,6 +22,11 @@ class Figures:
         self.limits: Mapping[str, float] = {}
         self.uptime_ratio = 0.0
         self.ready = False
+
+    @property
+    def used(self) -> dict[str, float]:
+        """Bytes of memory and disk that the whole node uses."""
+        return {"memory": sum(self.memory.values()), "disk": sum(self.store_bytes.values())}
 
 
 class _Families(Collector):
@@ -67,16 +72,14 @@ class _Families(Collector):
 
     def _inference(self) -> Iterable[Metric]:
         labels = ["pipeline", "model", "version"]
-        seconds = CounterMetricFamily("skerry_infer_seconds", "Time in model runs.", labels=labels)
-        runs = CounterMetricFamily("skerry_infer_runs", "Model runs.", labels=labels)
+        seconds = SummaryMetricFamily("skerry_infer_seconds", "Time in model runs.", labels=labels)
         size = GaugeMetricFamily("skerry_batch_size", "Rows a model run, mean since start.", labels=labels)
         for name, report in self._figures.pipelines.items():
             if report.model:
                 where = [name, report.model, report.version]
-                seconds.add_metric(where, report.infer_seconds)
-                runs.add_metric(where, report.infer_runs)
+                seconds.add_metric(where, count_value=report.infer_runs, sum_value=report.infer_seconds)
                 size.add_metric(where, report.infer_rows / report.infer_runs if report.infer_runs else 0)
-        return (seconds, runs, size)
+        return (seconds, size)
 
     def _node(self) -> Iterable[Metric]:
         figures = self._figures
@@ -88,6 +91,7 @@ class _Families(Collector):
             (GaugeMetricFamily("skerry_store_bytes", "Bytes on disk.", labels=["part"]), figures.store_bytes),
             (GaugeMetricFamily("skerry_memory_bytes", "Resident memory.", labels=["process"]), figures.memory),
             (GaugeMetricFamily("skerry_resource_limit", "Limits.", labels=["kind"]), figures.limits),
+            (GaugeMetricFamily("skerry_resource_used", "In use: bytes.", labels=["kind"]), figures.used),
         ]
         for family, values in counted:
             for name, value in values.items():

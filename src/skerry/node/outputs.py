@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,8 +17,10 @@ from skerry.pipeline import (
     EVENTS_PREFIX,
     RETRY_PREFIX,
     WINDOW_HEADER,
+    WINDOW_TAIL,
     DeadLetter,
     key_token,
+    letters_output,
     show_letter,
     unpack_letters,
 )
@@ -26,15 +29,17 @@ Row = dict[str, Any]
 PAGE = 200
 POLL_S = 0.2
 RETRIES = 200
+TOO_LARGE = 10054
+"""JetStream's error code of a message over the stream's `max_msg_size`."""
 
 
 def _events_subject(pipeline: str | None, key: str | None) -> str:
-    return f"{EVENTS_PREFIX}{pipeline or '*'}.{key_token(key) if key is not None else '*'}"
+    return f"{EVENTS_PREFIX}{key_token(pipeline) if pipeline else '*'}.{key_token(key) if key is not None else '*'}"
 
 
-def _sequence(token: str) -> int:
-    if not token.isdigit():
-        raise RejectedError(f"{token!r} is no token of a page", mend="use `next` of the page before")
+def _sequence(token: str, whole: str = "") -> int:
+    if re.fullmatch("[0-9]{1,18}", token) is None:
+        raise RejectedError(f"{(whole or token)[:80]!r} is no token of a page", mend="use `next` of the page before")
     return int(token)
 
 
@@ -71,15 +76,18 @@ class Outputs:
         span, found = max(limit, PAGE), list[Stored]()
         while True:
             begin = max(first - 1, last - span)
-            found = [stored async for stored in self._walk(_events_subject(pipeline, key), begin)]
+            found = [stored async for stored in self._walk(_events_subject(pipeline, key), begin, last)]
             if len(found) >= limit or begin <= first - 1:
                 return [json.loads(stored.payload) for stored in found[-limit:]], last
             span *= 4
 
-    async def _walk(self, subject: str, after: int) -> AsyncIterator[Stored]:
+    async def _walk(self, subject: str, after: int, through: int) -> AsyncIterator[Stored]:
+        """Events behind one sequence and up to another: what comes meanwhile is for whoever reads on from there."""
         while page := await read_page(self._client, EVENTS, subject, after, PAGE):
             after = page[-1].sequence
             for stored in page:
+                if stored.sequence > through:
+                    return
                 yield stored
 
     async def event_stream(self, after: int | None, pipeline: str | None, key: str | None) -> AsyncIterator[tuple[int, Row]]:
@@ -118,30 +126,49 @@ class Outputs:
         return rows, None
 
     async def retry(self, pipeline: str) -> int:
-        """Put all dead letters of a pipeline back into the log, for it alone; a crash in between repeats none of them."""
-        count = 0
-        state = await stream_state(self._client, DEAD)
-        while page := await read_page(self._client, DEAD, f"{DEAD_PREFIX}{pipeline}", 0, 20):
-            page = [stored for stored in page if stored.sequence <= int(state["last_seq"])]
-            if not page:
-                break
+        """Put all dead letters of a pipeline back into the log, for it alone; a crash in between repeats none of them.
+
+        Kept is what cannot be put back: a letter without its payload, a window that is larger than the log takes.
+        """
+        count = after = 0
+        end = int((await stream_state(self._client, DEAD))["last_seq"])
+        while after < end and (page := await read_page(self._client, DEAD, f"{DEAD_PREFIX}{pipeline}", after, 20)):
+            after = page[-1].sequence
             for stored in page:
-                letters = [letter for letter in unpack_letters(stored.payload) if letter.payload]
-                for begin in range(0, len(letters), RETRIES):
-                    part = letters[begin : begin + RETRIES]
-                    await asyncio.gather(
-                        *[self._put_back(pipeline, f"{stored.sequence}.{begin + at}", one) for at, one in enumerate(part)]
-                    )
-                count += sum(letter.messages for letter in letters)
-                await self._forget(stored.sequence)
+                if stored.sequence <= end:
+                    count += await self._retry_all(pipeline, stored)
         return count
 
-    async def _put_back(self, pipeline: str, name: str, letter: DeadLetter) -> None:
-        tail = "window" if letter.window else to_subject(letter.topic)
-        header = f"Nats-Msg-Id: retry.{name}\r\n".encode() + (WINDOW_HEADER if letter.window else b"")
-        frame = await self._client.request(f"{RETRY_PREFIX}{pipeline}.{tail}".encode(), letter.payload, header)
-        if "error" in json.loads(frame[3]):
-            raise UnavailableError(f"the log takes no retries now: {json.loads(frame[3])['error'].get('description')}")
+    async def _retry_all(self, pipeline: str, stored: Stored) -> int:
+        """Put the letters of one message back; how many messages these stand for."""
+        letters, kept = unpack_letters(stored.payload), list[DeadLetter]()
+        for begin in range(0, len(letters), RETRIES):
+            part = letters[begin : begin + RETRIES]
+            names = [f"{stored.sequence}.{begin + at}" for at in range(len(part))]
+            went = await asyncio.gather(*[self._put_back(pipeline, *one) for one in zip(names, part, strict=True)])
+            kept += [letter for letter, gone in zip(part, went, strict=True) if not gone]
+        if len(kept) == len(letters):
+            return 0
+        if kept:
+            output = letters_output(pipeline, kept)
+            await self._store(output.subject, output.payload, f"kept.{stored.sequence}".encode())
+        await self._forget(stored.sequence)
+        return sum(letter.messages for letter in letters) - sum(letter.messages for letter in kept)
+
+    async def _put_back(self, pipeline: str, name: str, letter: DeadLetter) -> bool:
+        if not letter.payload:
+            return False
+        tail = WINDOW_TAIL if letter.window else to_subject(letter.topic)
+        header = WINDOW_HEADER if letter.window else b""
+        return await self._store(f"{RETRY_PREFIX}{pipeline}.{tail}", letter.payload, f"retry.{name}".encode(), header)
+
+    async def _store(self, subject: str, payload: bytes, name: bytes, header: bytes = b"") -> bool:
+        """Store once under a name; False when it is too large."""
+        frame = await self._client.request(subject.encode(), payload, b"Nats-Msg-Id: %s\r\n" % name + header)
+        error = json.loads(frame[3]).get("error")
+        if error and error.get("err_code") != TOO_LARGE:
+            raise UnavailableError(f"the log takes no retries now: {error.get('description')}")
+        return not error
 
     async def drop(self, pipeline: str) -> int:
         """Forget all dead letters of a pipeline."""
@@ -159,7 +186,5 @@ class Outputs:
 def _place(token: str | None) -> tuple[int, int]:
     if token is None:
         return 0, 0
-    sequence, dot, place = token.partition(".")
-    if not dot or not sequence.isdigit() or not place.isdigit():
-        raise RejectedError(f"{token!r} is no token of a page", mend="use `next` of the page before")
-    return int(sequence), int(place)
+    sequence, _, place = token.partition(".")
+    return _sequence(sequence, token), _sequence(place, token)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from skerry.config import load, show
+from skerry.config import NodeConfig, load, show
 from skerry.core.clock import Clock
 from skerry.core.errors import UnavailableError
+from skerry.core.settings import Tables
 from skerry.core.units import show_size
 from skerry.device import DeviceRegistry
 from skerry.node.metrics import Figures, render
@@ -165,6 +166,7 @@ class View:
         """Look at the model files in a process of its own: one that crashes the engine must not crash the node."""
         config = self._node.config
         if not config.models:
+            self._models = []
             return
         question = {"models": [msgspec.to_builtins(model) for model in config.models], "base": str(config.base)}
         pipe = asyncio.subprocess.PIPE
@@ -242,9 +244,16 @@ class View:
         changed = [name for name, value in before.items() if getattr(fresh, name) != value]
         fixed = [name for name in changed if name not in LIVE_KEYS]
         if len(fixed) < len(changed):
-            await self._node.replace_pipelines(fresh)
+            await self._node.replace_pipelines(_with_live(self._node.config, fresh))
             await self.describe_models()
         return {"changed": [name for name in changed if name in LIVE_KEYS], "needs_restart": fixed}
+
+
+def _with_live(running: NodeConfig, fresh: NodeConfig) -> NodeConfig:
+    """What runs, with the parts of another configuration that can change live."""
+    live = {name: fresh.tables.values.get(name, []) for name in LIVE_KEYS}
+    tables = Tables({**running.tables.values, **live}, fresh.tables.origins, fresh.tables.path)
+    return msgspec.structs.replace(running, pipelines=fresh.pipelines, models=fresh.models, tables=tables)
 
 
 def _no_books() -> Row:

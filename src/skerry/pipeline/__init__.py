@@ -7,7 +7,19 @@ from skerry.pipeline.spec import PipelineSpec, SinkSpec, parse_pipeline
 
 if TYPE_CHECKING:
     from skerry.pipeline.checkpoint import BUCKET, CheckpointStore, begin_checkpoints, stored_cursors
-    from skerry.pipeline.event import DEAD, DEAD_PREFIX, EVENTS, EVENTS_PREFIX, DeadLetter, Event, Output, unpack_letters
+    from skerry.pipeline.event import (
+        DEAD,
+        DEAD_PREFIX,
+        EVENTS,
+        EVENTS_PREFIX,
+        WINDOW_HEADER,
+        DeadLetter,
+        Event,
+        Output,
+        letters_output,
+        show_letter,
+        unpack_letters,
+    )
     from skerry.pipeline.offline import read_messages, read_rows, run_file, run_messages
     from skerry.pipeline.relay import Relay, deliveries
     from skerry.pipeline.runner import BATCH, Runner
@@ -16,6 +28,7 @@ if TYPE_CHECKING:
         MQTT_PREFIX,
         QOS0_PREFIX,
         RETRY_PREFIX,
+        WINDOW_TAIL,
         event_topic,
         filter_matches,
         key_token,
@@ -46,6 +59,7 @@ __getattr__ = lazy(
         "Runner": "runner",
         "Trace": "trace",
         "WINDOW_HEADER": "event",
+        "WINDOW_TAIL": "topics",
         "begin_checkpoints": "checkpoint",
         "books": "state",
         "decode_state": "state",
@@ -54,6 +68,7 @@ __getattr__ = lazy(
         "event_topic": "topics",
         "filter_matches": "topics",
         "key_token": "topics",
+        "letters_output": "event",
         "log_subjects": "topics",
         "read_messages": "offline",
         "read_rows": "offline",
@@ -68,8 +83,9 @@ __getattr__ = lazy(
 
 __all__ = [
     "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "EVENTS", "EVENTS_PREFIX", "MQTT_PREFIX", "QOS0_PREFIX", "RETRY_PREFIX",
-    "WINDOW_HEADER", "CheckpointStore", "DeadLetter", "Event", "Ledger", "Output", "PipelineSpec", "PipelineState", "Relay",
+    "WINDOW_HEADER", "WINDOW_TAIL", "CheckpointStore", "DeadLetter", "Event", "Ledger", "Output", "PipelineSpec",
+    "PipelineState", "Relay",
     "Runner", "SinkSpec", "Trace", "begin_checkpoints", "books", "decode_state", "deliveries", "encode_state", "event_topic",
-    "filter_matches", "key_token", "log_subjects", "parse_pipeline", "read_messages", "read_rows", "run_file",
+    "filter_matches", "key_token", "letters_output", "log_subjects", "parse_pipeline", "read_messages", "read_rows", "run_file",
     "run_messages", "show_letter", "stored_cursors", "topic_of", "unpack_letters",
 ]  # fmt: skip

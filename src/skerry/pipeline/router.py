@@ -5,7 +5,7 @@ import msgspec
 from skerry.pipeline.decode import UNKNOWN_KEY, Undecoded, payload_fields
 from skerry.pipeline.partitions import partition_of
 from skerry.pipeline.spec import SourceSpec
-from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT, RETRY_PREFIX, KeyTemplate, filter_matches, topic_of
+from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT, RETRY_PREFIX, WINDOW_TAIL, KeyTemplate, filter_matches, topic_of
 from skerry.window.state import KeyState
 
 
@@ -27,6 +27,7 @@ class Router:
 
     def __init__(self, pipeline: str, source: SourceSpec, keys: dict[str, KeyState], partition: tuple[int, int]) -> None:
         self._retries = f"{RETRY_PREFIX}{pipeline}.".encode()
+        self._window = self._retries + WINDOW_TAIL.encode()
         self._source = source
         self._keys = keys
         self._index, self._count = partition
@@ -36,6 +37,8 @@ class Router:
     def route(self, subject: bytes) -> Target:
         """Work out where frames of a subject go; `targets` remembers it."""
         topic = topic_of(subject)
+        if subject == self._window:
+            return self._remember(subject, Target("", topic))
         if not (subject.startswith(self._retries) or self._matches(subject, topic)):
             return self._remember(subject, Target(None, topic))
         key = self._template.from_topic(topic)

@@ -72,6 +72,8 @@ class Runner:
         self._router = Router(spec.name, spec.source, state.keys, partition)
         self._windower = windower(spec.window)
         self._lateness = spec.window.lateness_us
+        self._max_future = spec.source.max_future_us
+        self._longest = spec.source.max_payload_bytes
         self._closed: list[Closed] = []
         self._arrival = 0
         self._adopt()
@@ -117,8 +119,9 @@ class Runner:
         add, lateness = self._windower.add, self._lateness
         self._trace.messages(name, first.stream, last.stream)
         self._arrival = first.arrival
-        latest = min(first.arrival, last.arrival) + self.spec.source.max_future_us
-        longest = self.spec.source.max_payload_bytes
+        latest = min(first.arrival, last.arrival) + self._max_future
+        longest = self._longest
+        received = received_bytes = 0
         dedup = self.spec.dedup != "off"
         for frame in frames:
             target = targets.get(frame[0]) or route(frame[0])
@@ -126,8 +129,8 @@ class Runner:
             if key is None:
                 continue
             payload = frame[3]
-            ledger.received += 1
-            ledger.received_bytes += len(payload)
+            received += 1
+            received_bytes += len(payload)
             try:
                 if keyed is None or len(payload) > longest or frame[2].endswith(b"Skerry-Window: 1\r\n\r\n"):
                     self._uncommon(frame, target, mono)
@@ -153,6 +156,8 @@ class Runner:
                 if len(self._closed) >= self.batch:
                     self._score()
         self._score()
+        ledger.received += received
+        ledger.received_bytes += received_bytes
         state.cursor = last.stream
         if state.taken and state.cursor >= max(state.taken):
             state.taken = []
@@ -196,6 +201,9 @@ class Runner:
         try:
             window = window_of(frame[3], position(frame[1]).stream)
         except msgspec.MsgspecError as error:
+            if not self._router.mine(""):
+                self._disown(frame[3])
+                return
             raise Undecoded(UNDECODABLE, f"not a window: {error}") from error
         if not self._router.mine(window.key):
             self._disown(frame[3])

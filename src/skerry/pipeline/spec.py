@@ -1,6 +1,7 @@
 """A pipeline as the configuration writes it, checked when it is read."""
 
 import hashlib
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -106,6 +107,8 @@ class ResourcesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         at_key("memory", parse_size, self.memory)
         if self.network:
             at_key("network", parse_rate, self.network)
+        if not 0 < self.cpu < math.inf:
+            raise ConfigError(f"{self.cpu} is no number of cores", where="cpu", allowed="a number above 0")
 
     @property
     def memory_bytes(self) -> int:
@@ -187,6 +190,8 @@ def parse_pipeline(table: Any, where: str) -> PipelineSpec:
             if key in table:
                 build(kind, table[key], f"{where}.{key}")
         if "sinks" in table:
+            if not isinstance(table["sinks"], list):
+                raise ConfigError("must be a list", where=f"{where}.sinks", allowed='such as ["event"]')
             table["sinks"] = [_sink(sink, f"{where}.sinks[{at}]") for at, sink in enumerate(table["sinks"])]
     spec: PipelineSpec = build(PipelineSpec, table, where)
     return spec

@@ -8,6 +8,8 @@ from skerry.core.errors import ConfigError
 MQTT_PREFIX = "$MQTT.msgs."
 QOS0_PREFIX = "skerry.q0."
 RETRY_PREFIX = "skerry.retry."
+WINDOW_TAIL = "$window"
+"""Stands behind the prefix of retries for a window: no topic of a device that a filter matches."""
 MAX_SUBJECT = 2048
 """Bytes of a subject that can still be written under a longer one: the server takes lines of 4 KiB."""
 MAX_KEY = 256

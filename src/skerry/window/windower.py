@@ -142,37 +142,42 @@ class SessionWindower:
 
 
 class CountWindower:
-    """Windows of `size` samples in order of arrival, a new one each `every` samples; `[time of first, time of last]`."""
+    """Windows of `size` samples in order of arrival, a new one each `every` samples; `[time of first, time of last]`.
+
+    Pane 0 holds the samples; pane 1 a mark for each: 1 where it counts its message.
+    """
 
     def __init__(self, spec: WindowSpec) -> None:
         self.count = spec.count
         self.step = spec.step
 
     def add(self, state: KeyState, row: Row, first: bool) -> str | None:
-        pane = state.panes.get(0)
-        if pane is None:
-            pane = state.panes[0] = Pane(0, [])
+        if not state.panes:
+            state.panes = {0: Pane(0, []), 1: Pane(1, [])}
+        pane = state.panes[0]
         pane.flat.extend(row)
-        pane.flat.append(float(first))
+        state.panes[1].flat.append(float(first))
         pane.samples += 1
         pane.messages += first
-        state.newest = max(state.newest, int(row[0]))
-        state.due = -NEVER if pane.samples >= self.count else NEVER
+        if row[0] > state.newest:
+            state.newest = int(row[0])
+        if pane.samples >= self.count:
+            state.due = -NEVER
         return None
 
     def close(self, key: str, state: KeyState, watermark: int) -> Iterator[Closed]:
         while state.due <= watermark:
-            pane = state.panes[0]
+            pane, marks = state.panes[0], state.panes[1]
             width = len(pane.flat) // pane.samples
-            whole = pane.flat[: width * self.count]
-            leaving = sum(int(mark) for mark in whole[width - 1 : width * self.step : width])
-            flat = [number for at, number in enumerate(whole) if at % width != width - 1]
-            times = flat[:: width - 1]
+            flat = pane.flat[: width * self.count]
+            times = flat[::width]
+            leaving = int(sum(marks.flat[: self.step]))
             pane.flat = pane.flat[width * self.step :]
+            marks.flat = marks.flat[self.step :]
             pane.samples -= self.step
             pane.messages -= leaving
             if pane.samples == 0:
-                del state.panes[0]
+                state.panes = {}
             state.due = -NEVER if pane.samples >= self.count else NEVER
             state.index += 1
             yield Closed(key, int(min(times)), int(max(times)), flat, self.count, leaving, index=state.index)

@@ -6,6 +6,8 @@ from typing import Any
 from skerry.core.histogram import Histogram
 from skerry.worker.protocol import PipelineReport, Report
 
+_WORST = ("failed", "starting", "paused")
+
 
 def merge_reports(reports: Iterable[Report]) -> dict[str, PipelineReport]:
     """One report a pipeline: counts added, the slowest latency, the worst state, the cursor that is furthest behind."""
@@ -21,7 +23,7 @@ def _merge(one: PipelineReport, other: PipelineReport) -> PipelineReport:
     latency.merge(one.latency)
     latency.merge(other.latency)
     return PipelineReport(
-        state=one.state if one.state != "running" else other.state,
+        state=min(one.state, other.state, key=_badness),
         books=_add(one.books, other.books),
         cursor=min(one.cursor, other.cursor),
         durable=min(one.durable, other.durable),
@@ -42,8 +44,13 @@ def _merge(one: PipelineReport, other: PipelineReport) -> PipelineReport:
     )
 
 
+def _badness(state: str) -> int:
+    word = state.partition(":")[0]
+    return _WORST.index(word) if word in _WORST else len(_WORST)
+
+
 def _most(one: float | None, other: float | None) -> float | None:
-    return max(filter(None, (one, other)), default=None)
+    return max((each for each in (one, other) if each is not None), default=None)
 
 
 def _add(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The agent's side of the workers: one child a partition, its assignment, its reports, and what happens when it dies or hangs."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,9 +60,13 @@ class Worker:
         self._stale = -1
         self._convicted = False
         self.first_ready = asyncio.Event()
-        self.draining = False
+        self._drain = asyncio.Event()
         self.paused: set[str] = set()
         self.place: dict[str, Any] = {}
+
+    @property
+    def draining(self) -> bool:
+        return self._drain.is_set()
 
     def _ended(self) -> bool:
         return self.draining
@@ -89,7 +94,9 @@ class Worker:
             self.restarts.note()
             if self._clock.monotonic() - began > 30 or self._convicted:
                 backoff.reset()
-            await asyncio.sleep(backoff.next())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff.next()):
+                    await self._drain.wait()
 
     async def _live(self) -> None:
         """One life of the child, from its start to its end."""
@@ -109,6 +116,8 @@ class Worker:
         watching = asyncio.create_task(self._watch(child))
         try:
             await child.write_line(msgspec.json.encode(self._assignment()))
+            if self._ended():  # asked to drain while it was being started
+                await self.command("drain")
             while line := await child.read_line():
                 self._take(line)
             exit_ = await child.wait()
@@ -187,7 +196,7 @@ class Worker:
 
     async def drain(self) -> None:
         """Ask for a last checkpoint and wait for the end; kill what has not ended after 4 s."""
-        self.draining = True
+        self._drain.set()
         child = self._child
         if child is None or not child.running:
             return
