@@ -9,7 +9,8 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -87,12 +88,12 @@ def build(kind: type[S], table: object, where: str) -> S:
     try:
         return msgspec.convert(table, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise _explain(error, table, where) from error
+        raise _explain(error, kind, table, where) from error
     except ConfigError as error:
         raise error.at(where) from error
 
 
-def _explain(error: msgspec.ValidationError, table: Table, where: str) -> ConfigError:
+def _explain(error: msgspec.ValidationError, kind: type[msgspec.Struct], table: Table, where: str) -> ConfigError:
     if isinstance(error.__cause__, ConfigError):
         return error.__cause__.at(where)
     text, _, path = str(error).partition(" - at `$")
@@ -100,8 +101,26 @@ def _explain(error: msgspec.ValidationError, table: Table, where: str) -> Config
     value: Any = table
     for part in re.findall(r"[^.\[\]]+", key):
         value = value.get(part) if isinstance(value, dict) else value
+    place_of = f"{where}.{key}" if key else where
+    known = _choices(kind, key)
+    if known and isinstance(value, str):
+        return ConfigError(f"{value!r} is not known{suggestion(value, known)}", where=place_of, allowed=", ".join(known))
     shown = f" (it is {value!r})" if key and value is not None and not isinstance(value, dict) else ""
-    return ConfigError(text[:1].lower() + text[1:] + shown, where=f"{where}.{key}" if key else where)
+    return ConfigError(text[:1].lower() + text[1:] + shown, where=place_of)
+
+
+def _choices(kind: type[msgspec.Struct], key: str) -> list[str]:
+    """The words that a key takes, where it takes words of a list."""
+    found: Any = kind
+    for part in re.findall(r"[A-Za-z_]+", key):
+        fields = {field.encode_name: field.type for field in msgspec.structs.fields(found)} if _is_struct(found) else {}
+        found = fields.get(part)
+    options = found.__args__ if isinstance(found, UnionType) else (found,)
+    return [word for option in options if get_origin(option) is Literal for word in get_args(option) if isinstance(word, str)]
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def place(path: Path | None) -> str:

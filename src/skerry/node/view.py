@@ -71,7 +71,7 @@ class View:
             "topic": spec.source.topic,
             "model": f"{report.model}@{report.version}" if report.model else spec.model or None,
             "rate": self._rate(name, books["received"]),
-            "lag": report.lag,
+            "lag": self._lag(report),
             "keys": report.keys,
             "windows": report.windows,
             "events": report.events,
@@ -81,6 +81,12 @@ class View:
             "latency_ms": {"p50": report.recent_p50_ms, "p99": report.recent_p99_ms},
             "ledger": books,
         }
+
+    def _lag(self, report: PipelineReport) -> int:
+        """Messages waiting; of a pipeline that does not read, all that the log holds behind its cursor, others' among them."""
+        if report.state == "running":
+            return report.lag
+        return max(report.lag, self._node.link.last_sequence - report.cursor) if report.cursor else report.lag
 
     def _rate(self, name: str, received: int) -> float:
         """Messages a second over the last some seconds, from one call to the next."""
@@ -116,7 +122,7 @@ class View:
             "storage": self._storage(),
             "uplink": None,
             "cluster": None,
-            "ledger": sum_books([row["ledger"] for row in pipelines]),
+            "ledger": {**sum_books([row["ledger"] for row in pipelines]), "given_up": node.link.gone.messages},
             "processes": node.processes(),
             "sinks": [relay.status() for relay in node.relays],
             "warnings": node.warnings(),

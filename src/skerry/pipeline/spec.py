@@ -1,12 +1,13 @@
 """A pipeline as the configuration writes it, checked when it is read."""
 
 import hashlib
+import re
 import math
 from typing import Any, Literal
 
 import msgspec
 
-from skerry.core.errors import ConfigError
+from skerry.core.errors import ConfigError, suggestion
 from skerry.core.settings import build
 from skerry.core.units import at_key, parse_duration, parse_rate, parse_size
 from skerry.pipeline.rule import RuleSpec
@@ -89,10 +90,17 @@ class SinkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("a topic to publish on has no wildcards", where="topic")
         if any(level != topic_level(level) for level in self.topic.split("/")):
             raise ConfigError(f"the broker refuses {self.topic!r}", where="topic", allowed="no spaces or control characters")
+        unknown = sorted(set(re.findall(r"\{([^{}]*)\}", self.topic)) - set(PLACEHOLDERS))
+        if unknown:
+            raise ConfigError(
+                f"{unknown[0]!r} is not known{suggestion(unknown[0], PLACEHOLDERS)}", where="topic", allowed=", ".join(PLACEHOLDERS)
+            )
         if self.kind == "file" and not self.path:
             raise ConfigError("a file sink needs a path", where="path")
 
 
+PLACEHOLDERS = ("device", "key", "pipeline", "state", "severity")
+"""What a sink's topic may name between braces."""
 LATER_SINKS = ("history", "uplink")
 
 
