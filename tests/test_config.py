@@ -366,7 +366,7 @@ odd = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from(FIELDS), odd)
 def test_no_value_of_any_key_is_more_than_a_config_error(place: tuple[str, str], value: Any) -> None:
     section, key = place
@@ -394,7 +394,7 @@ PARTS = {
 }
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from([(part, key) for part, keys in PARTS.items() for key in keys] + [("", key) for key in PIPELINE]), odd)
 def test_no_value_in_a_pipeline_is_more_than_a_config_error(place: tuple[str, str], value: Any) -> None:
     part, key = place

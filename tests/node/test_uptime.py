@@ -97,7 +97,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(steps)
 def test_the_ratio_is_up_over_the_whole(tmp_path_factory: pytest.TempPathFactory, story: list[tuple[str, int]]) -> None:
     """Clocks are set only while it runs here: a set clock and a stop cannot be told apart while it is down."""

@@ -291,7 +291,7 @@ odd_rows = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(odd_rows, max_size=3), st.sampled_from(["json", "msgpack", "cbor", "text", "float32"]))
 def test_whatever_the_rows_are_the_answer_is_events_or_an_error_of_ours(rows: list[Any], kind: str) -> None:
     timed = {} if kind in ("json", "msgpack", "cbor") else {"time": ""}
@@ -304,7 +304,7 @@ def test_whatever_the_rows_are_the_answer_is_events_or_an_error_of_ours(rows: li
     msgspec.json.encode(answer)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode), st.sampled_from(["csv", "jsonl", "parquet"]))
 def test_no_file_of_rubbish_breaks_it(tmp_path_factory: pytest.TempPathFactory, content: bytes, kind: str) -> None:
     file = tmp_path_factory.getbasetemp() / f"rubbish.{kind}"

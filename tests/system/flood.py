@@ -1,6 +1,6 @@
 """A device gone wrong: `python -m tests.system.flood HOST PORT` publishes rubbish as fast as the broker acknowledges it.
 
-A line on stdin starts it, the next one stops it, and so on; it answers each with how many messages it has sent and got acknowledged.
+A line on stdin starts it, the next one stops it, and so on; it answers each with how many messages are sent and acknowledged.
 """
 
 import queue

@@ -99,7 +99,7 @@ def test_pipelines_are_kept_apart() -> None:
     assert merge_reports([]) == {}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(["late", "nan", "poison"]), st.integers(0, 99)), min_size=1, max_size=4))
 def test_books_add_up_whatever_reasons_there_are(letters: list[dict[str, int]]) -> None:
     found = merged(*[PipelineReport(state="running", books=books(1000, **dead)) for dead in letters])

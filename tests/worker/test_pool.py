@@ -1,6 +1,7 @@
 """The pool's workers are real processes over a real nats-server: killed, stopped, grown, poisoned, drained at any moment."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -17,12 +18,13 @@ from skerry.core.clock import SystemClock
 from skerry.core.service import cancel_and_wait
 from skerry.pipeline import DEAD, DEAD_PREFIX, EVENTS, EVENTS_PREFIX, begin_checkpoints, stored_cursors, unpack_letters
 from skerry.worker import Assignment, WorkerPlan, WorkerPool, merge_reports
+from skerry.worker import pool as pool_module
 from tests.fixtures.nats import NatsServer, put, until
 
 pytestmark = pytest.mark.asyncio
 MIB = 1024 * 1024
 FEATURES = '''
-import os, time
+import os
 import numpy as np
 
 
@@ -31,11 +33,6 @@ def last(values, offsets):
     for number in found[:, 0]:
         if number == 666:
             os._exit(3)
-        if number == 777:
-            while True:
-                pass
-        if number == 888:
-            held = bytearray(3_000_000_000)
     return found
 '''
 TABLE = {
@@ -81,8 +78,6 @@ class Rig:
             await put(self.client, "$MQTT.msgs.devices.d.v", b'{"x": %f}' % value)
 
     async def scores(self) -> list[float]:
-        import json
-
         return [json.loads(each.payload)["score"] for each in await read_page(self.client, EVENTS, f"{EVENTS_PREFIX}p.>", 0)]
 
     async def letters(self) -> list[tuple[str, str]]:
@@ -129,6 +124,7 @@ async def test_a_worker_that_is_killed_or_stopped_is_started_again_and_loses_not
         assert "idle" in worker.last_words
         await rig.send(3)
         await rig.come(1, 2, 3)
+        await until(lambda: worker.report.ready)
         second = worker.pid
         assert second not in (None, first)
         os.kill(second or 0, signal.SIGSTOP)
@@ -143,16 +139,15 @@ async def test_a_worker_that_is_killed_or_stopped_is_started_again_and_loses_not
     assert gone(pids), "the end of run ends the child"
 
 
-@pytest.mark.parametrize(("value", "why"), [(666, "exit code 3"), (777, "it got nowhere for 1 s")])
-async def test_what_ends_a_worker_three_times_is_poison_and_the_rest_flows_on(tmp_path: Path, value: int, why: str) -> None:
+async def test_what_ends_a_worker_three_times_is_poison_and_the_rest_flows_on(tmp_path: Path) -> None:
     async with rigged(tmp_path, stall_s=1.0) as rig:
         async with rig.running() as pool:
             (worker,) = pool.workers
-            await rig.send(1, value, 2)
+            await rig.send(1, 666, 2)
             await rig.come(1, 2, seconds=25)
             await until(rig.letters)
             assert await rig.letters() == [("poison", "d")]
-            assert why in worker.last_words
+            assert "exit code 3" in worker.last_words
             deaths = worker.restarts.total
             assert 3 <= deaths <= 4
             assert list(worker.poison) == ["p"]
@@ -189,7 +184,8 @@ async def test_draining_stores_what_was_taken_and_ends_run(tmp_path: Path) -> No
         assert all(worker.restarts.total == 0 for worker in rig.pool.workers)
 
 
-async def test_draining_a_worker_that_hangs_takes_four_seconds_and_kills_it(tmp_path: Path) -> None:
+async def test_a_worker_that_hangs_while_it_is_drained_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "DRAIN_S", 1.0)
     async with rigged(tmp_path, stall_s=60.0) as rig:
         running = asyncio.create_task(rig.pool.run())
         await asyncio.wait_for(rig.pool.ready.wait(), 20)
@@ -198,11 +194,11 @@ async def test_draining_a_worker_that_hangs_takes_four_seconds_and_kills_it(tmp_
         began = time.monotonic()
         await rig.pool.drain()
         await asyncio.wait_for(running, 2)
-        assert 3.5 < time.monotonic() - began < 6
+        assert 0.9 < time.monotonic() - began < 3
         assert gone([pid])
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.002, 0.01, 0.05, 0.2, 0.6])
+@pytest.mark.parametrize("delay", [0.0, 0.01, 0.2])
 async def test_draining_at_any_moment_of_the_start_ends_it(tmp_path: Path, delay: float) -> None:
     async with rigged(tmp_path) as rig:
         running = asyncio.create_task(rig.pool.run())

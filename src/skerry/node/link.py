@@ -176,6 +176,7 @@ class Link:
 
     async def begin(self, client: WireClient) -> None:
         """Give pipelines that are new a beginning: the log's end as it is now."""
+        self.last_sequence = int((await stream_state(client, LOG))["last_seq"])
         names, partitions = self._partitions()
         await begin_checkpoints(client, names, partitions, self.last_sequence)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from skerry.pipeline.runner import BATCH, Runner
     from skerry.pipeline.state import Ledger, PipelineState, books, decode_state, encode_state
     from skerry.pipeline.topics import (
+        MAX_SUBJECT,
         MQTT_PREFIX,
         QOS0_PREFIX,
         RETRY_PREFIX,
@@ -50,6 +51,7 @@ __getattr__ = lazy(
         "EVENTS_PREFIX": "event",
         "Event": "event",
         "Ledger": "state",
+        "MAX_SUBJECT": "topics",
         "MQTT_PREFIX": "topics",
         "Output": "event",
         "PipelineState": "state",
@@ -82,7 +84,7 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "EVENTS", "EVENTS_PREFIX", "MQTT_PREFIX", "QOS0_PREFIX", "RETRY_PREFIX",
+    "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MQTT_PREFIX", "QOS0_PREFIX", "RETRY_PREFIX",
     "WINDOW_HEADER", "WINDOW_TAIL", "CheckpointStore", "DeadLetter", "Event", "Ledger", "Output", "PipelineSpec",
     "PipelineState", "Relay",
     "Runner", "SinkSpec", "Trace", "begin_checkpoints", "books", "decode_state", "deliveries", "encode_state", "event_topic",

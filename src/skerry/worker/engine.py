@@ -12,7 +12,7 @@ from skerry.core.clock import Clock
 from skerry.core.errors import ConfigError, RejectedError, SkerryError, UnavailableError
 from skerry.core.service import Backoff, cancel_and_wait
 from skerry.inference import ModelConfig, Models
-from skerry.pipeline import QOS0_PREFIX, Runner, parse_pipeline
+from skerry.pipeline import MAX_SUBJECT, QOS0_PREFIX, Runner, parse_pipeline
 from skerry.worker.outbox import Outbox
 from skerry.worker.protocol import Assignment, PipelineReport, Report
 from skerry.worker.slot import Slot
@@ -109,7 +109,8 @@ class Engine:
 
         def take(frames: list[Frame]) -> None:
             for subject, _, _, payload in frames:
-                client.publish(QOS0_PREFIX.encode() + subject, payload)
+                if len(subject) <= MAX_SUBJECT:  # a longer one has no room in a line, and the server would end the connection
+                    client.publish(QOS0_PREFIX.encode() + subject, payload)
 
         wanted: set[str] = set()
         for slot in self._slots.values():

@@ -45,7 +45,7 @@ class Suspects(msgspec.Struct):
         name = doing.first
         counts = self.deaths.setdefault(doing.pipeline, {})
         if name not in counts:
-            counts[name] = int(self._in_a_range(doing))
+            counts[name] = int(self._was_in_a_range(doing))
         counts[name] += 1
         if len(counts) > 1000:
             del counts[next(iter(counts))]
@@ -57,10 +57,13 @@ class Suspects(msgspec.Struct):
         del poisoned[:-1000]
         return f"it worked on {doing.kind} {name} of {doing.pipeline} for the {LIMIT}. time: poison, to the dead letters"
 
-    def _in_a_range(self, doing: Doing) -> bool:
-        for first, last in self.ranges.get(doing.pipeline, []):
-            numbers = first.isdigit() and last.isdigit() and doing.first.isdigit()
-            if not numbers or int(first) <= int(doing.first) <= int(last):
+    def _was_in_a_range(self, doing: Doing) -> bool:
+        """Whether a range that died may have died of it; that death is put down to it then, and to no other."""
+        ranges = self.ranges.get(doing.pipeline, [])
+        for at, (first, last) in enumerate(ranges):
+            numbers = first.isdigit() and last.isdigit()
+            if numbers == doing.first.isdigit() and (not numbers or int(first) <= int(doing.first) <= int(last)):
+                del ranges[at]
                 return True
         return False
 
