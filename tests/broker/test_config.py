@@ -133,10 +133,10 @@ def test_no_path_or_password_leaves_its_quotes(path: str, password: str) -> None
 
 def test_the_nodes_own_users_are_bound_to_their_kind_of_connection() -> None:
     text = render(PLAN)
-    assert re.search(r'user: "agent", password: "a{48}", allowed_connection_types: \["STANDARD"\]', text)
-    assert re.search(r'user: "relay", password: "b{48}", allowed_connection_types: \["MQTT"\]', text)
-    assert re.search(r'user: "sys", password: "c{48}", allowed_connection_types: \["STANDARD"\]', text)
-    assert "auth_users: [agent, relay, sys]" in text
+    assert re.search(r'user: "\$agent", password: "a{48}", allowed_connection_types: \["STANDARD"\]', text)
+    assert re.search(r'user: "\$relay", password: "b{48}", allowed_connection_types: \["MQTT"\]', text)
+    assert re.search(r'user: "\$sys", password: "c{48}", allowed_connection_types: \["STANDARD"\]', text)
+    assert 'auth_users: ["$agent", "$relay", "$sys"]' in text
 
 
 @pytest.mark.parametrize(("sync", "rendered"), [("always", "always"), ("1s", "1000ms"), ("2m", "120000ms"), ("10us", "1ms")])

@@ -33,14 +33,16 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_short_demo_loses_nothing(tmp_path: Path) -> None:
-    demo = Demo(DemoOptions(seconds=6.0, seed=7))
+    demo = Demo(DemoOptions(seconds=5.0, seed=7))
     states = await watched(demo)
     assert [state.finished for state in states] == [False] * (len(states) - 1) + [True]
     assert len(states) >= 8
     answer = demo.summary(states[-1], {"skerry": "1"})
     assert set(answer) >= PROMISED
     assert answer["lost"] == 0
-    assert answer["messages"] == answer["acknowledged"] > 100
+    # the computer's last message may be stored while its acknowledgement is no longer waited for
+    assert 0 <= answer["messages"] - answer["acknowledged"] <= 1
+    assert answer["messages"] > 100
     assert answer["versions"] == {"skerry": "1"}
     assert answer["first_event_s"] < 10
     assert answer["windows"] > 5
@@ -71,7 +73,7 @@ def recording(file: Path, samples: int, fault_from: int) -> None:
 async def test_recordings_are_replayed_to_their_end_and_scored(tmp_path: Path) -> None:
     samples = 500 + USUAL
     recording(tmp_path / "data" / "valve1" / "0.csv", samples, samples - 40)
-    demo = Demo(DemoOptions(data=str(tmp_path / "data"), speed=400.0))
+    demo = Demo(DemoOptions(data=str(tmp_path / "data"), speed=800.0))
     states = await watched(demo)
     answer = demo.summary(states[-1], {})
     assert states[-1].finished
@@ -97,9 +99,10 @@ async def test_recordings_that_are_none_are_named_at_once(tmp_path: Path, conten
 
 async def test_what_is_kept_can_be_run_again(tmp_path: Path) -> None:
     for _ in range(2):
-        demo = Demo(DemoOptions(seconds=1.5, keep=str(tmp_path / "kept")))
+        demo = Demo(DemoOptions(seconds=1.0, keep=str(tmp_path / "kept")))
         answer = demo.summary((await watched(demo))[-1], {})
         assert (answer["lost"], answer["dead_letters"]) == (0, 0)
+        assert 0 <= answer["messages"] - answer["acknowledged"] <= 1
     assert (tmp_path / "kept" / "skerry.toml").is_file()
 
 

@@ -72,7 +72,9 @@ def test_a_file_as_text_or_path_gives_what_the_command_gives(tmp_path: Path) -> 
 
 def test_a_model_scores_the_features(tmp_path: Path) -> None:
     linear(tmp_path / "sum.onnx", 2)
-    text = '[[models]]\nname = "sum"\nfile = "sum.onnx"\nversion = "7"\n' + MEAN.replace('values = ["h", "t"]', 'values = ["h", "h2"]')
+    text = '[[models]]\nname = "sum"\nfile = "sum.onnx"\nversion = "7"\n' + MEAN.replace(
+        'values = ["h", "t"]', 'values = ["h", "h2"]'
+    )
     pipeline = Pipeline.from_config(written(tmp_path, text + 'model = "sum@active"\n'), "mean")
     events = pipeline.test([{"device": "a", "ts": row["ts"], "h": row["h"], "h2": 10} for row in ROWS])
     assert [event["score"] for event in events] == [10.5, 12.5, 14.5]
@@ -87,7 +89,16 @@ def test_what_is_wrong_is_an_error_of_ours(tmp_path: Path) -> None:
         Pipeline.from_config(tmp_path / "none.toml", "mean")
     pipeline = Pipeline.from_config(config, "mean")
     (tmp_path / "latin.csv").write_bytes("device,ts,h,t\nä,1,1,1\n".encode("latin-1"))
-    wrong: list[Any] = [tmp_path / "latin.csv", tmp_path / "none.csv", tmp_path, [5], ["topic"], [{}], [{"topic": 5}], [{"device": "a"}]]
+    wrong: list[Any] = [
+        tmp_path / "latin.csv",
+        tmp_path / "none.csv",
+        tmp_path,
+        [5],
+        ["topic"],
+        [{}],
+        [{"topic": 5}],
+        [{"device": "a"}],
+    ]
     for source in wrong:
         with pytest.raises(errors.RejectedError):
             pipeline.test(source)

@@ -65,9 +65,7 @@ class Rig:
         self.server = NatsServer(config, folder, self.signer.public, link_module.quotas(log_bytes), self.clock)
         self.login = BrokerLogin(self._find, self.clock, anonymous=True)
         self.durable: int | None = 0
-        self.link = Link(
-            self.clock, log_bytes, MIB, round(age_s * 1e6), self.login, [], lambda: self.durable, lambda: ([], 1)
-        )
+        self.link = Link(self.clock, log_bytes, MIB, round(age_s * 1e6), self.login, [], lambda: self.durable, lambda: ([], 1))
 
     async def _find(self, device: str) -> Device | None:
         return None

@@ -44,7 +44,11 @@ def figures() -> Figures:
 def parsed() -> dict[tuple[str, tuple[str, ...]], float]:
     """Samples by name and label values, in the order of `ORDER`."""
     families = text_string_to_metric_families(render(figures()))
-    return {(s.name, tuple(s.labels[name] for name in ORDER if name in s.labels)): s.value for family in families for s in family.samples}
+    return {
+        (s.name, tuple(s.labels[name] for name in ORDER if name in s.labels)): s.value
+        for family in families
+        for s in family.samples
+    }
 
 
 Found = dict[tuple[str, tuple[str, ...]], float]

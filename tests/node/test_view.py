@@ -135,7 +135,11 @@ async def test_pipelines_change_live_and_their_sinks_with_them(tmp_path: Path) -
 async def test_what_cannot_change_live_is_named_until_a_restart_and_not_taken(tmp_path: Path) -> None:
     file = write(tmp_path, "a")
     async with running(file) as node, device(node) as client:
-        other = HEAD.format(workers=2).replace('"box"', '"other"\ndata_dir = "./elsewhere"').replace("anonymous = true", "anonymous = false")
+        other = (
+            HEAD.format(workers=2)
+            .replace('"box"', '"other"\ndata_dir = "./elsewhere"')
+            .replace("anonymous = true", "anonymous = false")
+        )
         write(tmp_path, "a", "b", head=other)
         answer = await node.view.reload()
         assert answer == {"changed": ["pipelines"], "needs_restart": ["node", "runtime", "broker"]}
@@ -207,7 +211,9 @@ async def test_a_worker_that_is_dead_holds_the_log(tmp_path: Path) -> None:
     one, two = node.pool.workers
 
     def said(*durable: int) -> Report:
-        return Report(ready=True, pipelines={name: PipelineReport("running", durable=at) for name, at in zip("ab", durable, strict=False)})
+        return Report(
+            ready=True, pipelines={name: PipelineReport("running", durable=at) for name, at in zip("ab", durable, strict=False)}
+        )
 
     try:
         assert node.durable() is None
@@ -233,7 +239,8 @@ async def test_status_and_metrics_of_a_node_at_work(tmp_path: Path) -> None:
         await until(lambda: row(node, "a")["ledger"]["received"] == 21)
         status = await node.view.status()
         assert set(status) >= {
-            "node", "site", "version", "ready", "uptime_ratio", "pipelines", "models", "broker", "storage", "uplink", "cluster", "ledger",
+            "node", "site", "version", "ready", "uptime_ratio", "pipelines", "models", "broker", "storage", "uplink", "cluster",
+            "ledger",
         }  # fmt: skip
         assert (status["node"], status["site"], status["ready"], status["uptime_ratio"]) == ("box", "quay", True, 1.0)
         assert status["ledger"]["received"] == 21

@@ -17,7 +17,7 @@ AHEAD_S = 60.0
 def connected(client_id: str, address: tuple[str, int], username: str = "", password: str = "") -> mqtt.Client:
     """A client with a kept session and its thread; it connects now or as soon as the broker is there, again and again."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
-    client.reconnect_delay_set(1, 1)
+    client.reconnect_delay_set(0.1, 0.5)  # type: ignore[arg-type]  # paho sleeps for any number, and says int
     # with a limit paho lets new messages pass those that waited for the connection
     client.max_inflight_messages_set(0)
     if username:

@@ -91,9 +91,8 @@ def test_a_worker_without_figures_takes_nothing_from_the_others() -> None:
 
 
 def test_pipelines_are_kept_apart() -> None:
-    found = merge_reports(
-        [Report(ready=True, pipelines={"a": full(1), "b": full(2)}), Report(ready=False), Report(ready=True, pipelines={"b": full(3)})]
-    )
+    both, other = Report(ready=True, pipelines={"a": full(1), "b": full(2)}), Report(ready=True, pipelines={"b": full(3)})
+    found = merge_reports([both, Report(ready=False), other])
     assert found["a"] == full(1)
     assert found["b"].events == full(2).events + full(3).events
     assert merge_reports([]) == {}

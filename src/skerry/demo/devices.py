@@ -7,6 +7,7 @@ from typing import Protocol
 
 from skerry.core.clock import SECOND, Clock
 from skerry.core.errors import SkerryError
+from skerry.core.service import cancel_and_wait
 from skerry.demo.computer import COMPUTER, message, readings_topic, sensors_topic
 from skerry.demo.faults import Episode, FaultSchedule, RecordedTruth, Truth
 from skerry.demo.pump import PumpStation, Reading
@@ -81,16 +82,24 @@ class Acknowledged:
 
 
 async def publish_fleet(fleet: Fleet, clients: dict[str, MqttClient], clock: Clock, acknowledged: Acknowledged) -> None:
-    """Publish a fleet's readings, each when it is due; a device that is cut off holds up no other."""
+    """Publish a fleet's readings, each when it is due; a device that is cut off holds up no other.
+
+    When it is cancelled, what is under way has a second to be acknowledged.
+    """
     pending: set[asyncio.Task[None]] = set()
-    for reading in fleet.readings():
-        await asyncio.sleep(max(0.0, (reading.ts_us - clock.now()) / SECOND))
-        body = json.dumps(message(reading.ts_us, reading.values)).encode()
-        task = asyncio.create_task(acknowledged.publish(clients[reading.device], sensors_topic(reading.device), body))
-        pending.add(task)
-        task.add_done_callback(pending.discard)
-    if pending:
-        await asyncio.wait(pending)
+    try:
+        for reading in fleet.readings():
+            await asyncio.sleep(max(0.0, (reading.ts_us - clock.now()) / SECOND))
+            body = json.dumps(message(reading.ts_us, reading.values)).encode()
+            task = asyncio.create_task(acknowledged.publish(clients[reading.device], sensors_topic(reading.device), body))
+            pending.add(task)
+            task.add_done_callback(pending.discard)
+        if pending:
+            await asyncio.wait(pending)
+    finally:
+        if pending:
+            await asyncio.wait(pending, timeout=1.0)
+        await cancel_and_wait(*pending)
 
 
 async def publish_computer(

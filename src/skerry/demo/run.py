@@ -74,13 +74,14 @@ class _Scene(NamedTuple):
 
 
 class Demo:
-    """One run of the demo; `states` runs it."""
+    """One run of the demo; `states` runs it. Raises `ConfigError` for recordings that are none."""
 
     def __init__(self, options: DemoOptions, clock: Clock | None = None) -> None:
         self.options = options
         self.load = Load()
         self._clock = clock or SystemClock()
         self._began = self._clock.monotonic()
+        self._runs = read_runs(options.data) if options.data else []
         self._dir = Path(options.keep) if options.keep else Path(tempfile.mkdtemp(prefix="skerry-demo-"))
         self._computer: dict[str, float] = {}
         self._alarms: dict[tuple[str, str], dict[str, Any]] = {}
@@ -88,6 +89,7 @@ class Demo:
         self._news: deque[str] = deque(maxlen=50)
         self._first_event: float | None = None
         self._events = 0
+        self._before = 0
         self._acknowledged = Acknowledged()
         self._bytes_up = 0
         self._rates: deque[tuple[float, int]] = deque(maxlen=10)
@@ -105,9 +107,9 @@ class Demo:
         running = asyncio.create_task(node.run())
         try:
             await self._first_of(running, node.ready.wait())
-            runs = read_runs(self.options.data) if self.options.data else []
-            clients, screen, password = await self._log_in(node, [run.device for run in runs] or list(PUMPS))
-            fleet = self._fleet(runs)
+            self._before = self._books(await node.view.status())["received"]
+            clients, screen, password = await self._log_in(node, [run.device for run in self._runs] or list(PUMPS))
+            fleet = self._fleet(self._runs)
             scorer = Scorer(fleet.truth, threshold=DEVIATION if self.options.data else 0.6)
             publishers = [publish_fleet(fleet, clients, self._clock, self._acknowledged)]
             if not self.options.data:
@@ -146,14 +148,18 @@ class Demo:
         clients: dict[str, MqttClient] = {}
         password = ""
         for device in [*devices, COMPUTER]:
-            made = await node.view.device_add(device, None, [])
-            password = str(made["password"])
+            password = await self._admit(node, device, [])
             clients[device] = self._client(node, device, password)
-        made = await node.view.device_add(SCREEN, None, ["sub:events/#"])
-        screen = self._client(node, SCREEN, str(made["password"]))
+        screen = self._client(node, SCREEN, await self._admit(node, SCREEN, ["sub:events/#"]))
         for client in [*clients.values(), screen]:
             await client.__aenter__()
         return clients, screen, password
+
+    async def _admit(self, node: Node, device: str, topics: list[str]) -> str:
+        """The password of a device that is added, or added anew where an earlier run was kept."""
+        if await node.view.device(device) is not None:
+            await node.view.device_remove(device)
+        return str((await node.view.device_add(device, None, topics))["password"])
 
     def _client(self, node: Node, device: str, password: str) -> MqttClient:
         url = f"mqtt://{node.mqtt_address}"
@@ -214,7 +220,7 @@ class Demo:
         """Stop the devices and wait until what the broker has acknowledged to them is in the books, 5 s at the most."""
         await cancel_and_wait(*scene.publishers)
         for _ in range(50):
-            if self._books(await scene.node.view.status())["received"] >= self._acknowledged.count:
+            if self._books(await scene.node.view.status())["received"] - self._before >= self._acknowledged.count:
                 return
             await asyncio.sleep(0.1)
 
@@ -273,16 +279,17 @@ class Demo:
     def summary(self, state: DemoState, versions: dict[str, str]) -> dict[str, Any]:
         """The JSON object that `skerry demo --json` ends with."""
         books = state.books
+        messages = books["received"] - self._before
         return {
             "seconds": round(state.seconds, 2),
-            "messages": books["received"],
+            "messages": messages,
             "events": self._events,
             "windows": books["windows"],
             "acknowledged": state.acknowledged,
-            "lost": max(0, state.acknowledged - books["received"]) + abs(books["difference"]),
+            "lost": max(0, state.acknowledged - messages) + abs(books["difference"]),
             "duplicates": books["duplicates"],
             "dead_letters": sum(books["dead_letters"].values()),
-            "messages_per_s": round(books["received"] / max(state.seconds, 0.001), 1),
+            "messages_per_s": round(messages / max(state.seconds, 0.001), 1),
             "latency_ms": state.latency_ms,
             "first_event_s": self._first_event,
             "precision": state.scores.precision,

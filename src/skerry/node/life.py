@@ -199,7 +199,7 @@ class Node:
         await publisher.publish(topic, payload, qos, retain)
 
     def durable(self) -> int | None:
-        """The lowest stored cursor of all pipelines in all workers; None while one has not said: it may need what others have read."""
+        """The lowest stored cursor of all pipelines in all workers; None while one has not said: it may need what the rest has."""
         names = [spec.name for spec in self.config.pipelines]
         said = [worker.report.pipelines for worker in self.pool.workers]
         if any(name not in reports for name in names for reports in said):

@@ -84,10 +84,9 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MQTT_PREFIX", "QOS0_PREFIX", "RETRY_PREFIX",
-    "WINDOW_HEADER", "WINDOW_TAIL", "CheckpointStore", "DeadLetter", "Event", "Ledger", "Output", "PipelineSpec",
-    "PipelineState", "Relay",
-    "Runner", "SinkSpec", "Trace", "begin_checkpoints", "books", "decode_state", "deliveries", "encode_state", "event_topic",
-    "filter_matches", "key_token", "letters_output", "log_subjects", "parse_pipeline", "read_messages", "read_rows", "run_file",
-    "run_messages", "show_letter", "stored_cursors", "topic_of", "unpack_letters",
+    "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MQTT_PREFIX", "QOS0_PREFIX",
+    "RETRY_PREFIX", "WINDOW_HEADER", "WINDOW_TAIL", "CheckpointStore", "DeadLetter", "Event", "Ledger", "Output", "PipelineSpec",
+    "PipelineState", "Relay", "Runner", "SinkSpec", "Trace", "begin_checkpoints", "books", "decode_state", "deliveries",
+    "encode_state", "event_topic", "filter_matches", "key_token", "letters_output", "log_subjects", "parse_pipeline",
+    "read_messages", "read_rows", "run_file", "run_messages", "show_letter", "stored_cursors", "topic_of", "unpack_letters",
 ]  # fmt: skip

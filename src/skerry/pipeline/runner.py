@@ -89,7 +89,8 @@ class Runner:
                 state.ledger.bury(RECONFIGURED, lost)
                 detail = f"{lost} messages were in open windows when the window or the source was changed"
                 letter = DeadLetter(state.cursor, RECONFIGURED, detail, "", "", 0, b"", lost, mark="!")
-                self.outputs.append(letters_output(self.spec.name, [letter]))
+                self._letters.append(letter)
+                self._flush_letters()
         state.window_digest = changed
 
     @property

@@ -1,8 +1,8 @@
 """A pipeline as the configuration writes it, checked when it is read."""
 
 import hashlib
-import re
 import math
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -27,7 +27,8 @@ class SourceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             text (numbers between spaces or commas).
         time: field with the event time (Unix seconds or milliseconds, or RFC 3339); without it the arrival at the broker counts.
         values: fields to read, dots for nested ones; their order is the order of the columns.
-        key: what the samples are grouped by, from topic levels `{1}`, `{2}` … and payload fields `{.name}`.
+        key: what the samples are grouped by, from topic levels `{1}`, `{2}` … and payload fields `{.name}`; a message without one, or
+            with one of more than 256 bytes, is a dead letter (`unknown-key`).
         rate: float32 without time: samples per second within one message.
         max_future: a time further ahead of its arrival is a dead letter (`future`).
         max_payload: a longer payload is a dead letter (`oversized`).
