@@ -71,7 +71,7 @@ def test_frames_are_the_same_however_the_reads_cut_them(sent: list[Message], cut
         assert taken.of(sid) == [tuple(rest) for to, *rest in sent if to == sid]
 
 
-def test_frames_are_the_same_byte_by_byte() -> None:
+def test_frames_are_the_same_byte_by_byte_and_cut_anywhere() -> None:
     sent = [
         (b"1", b"a.b", b"", b"", b""),
         (b"2", b"c", b"r.1", STATUS, b""),
@@ -79,7 +79,11 @@ def test_frames_are_the_same_byte_by_byte() -> None:
     ]
     stream = b"".join(map(encoded, sent))
     taken = asyncio.run(fed(stream, list(range(len(stream)))))
-    assert [(sid, frame) for sid, (frame,) in taken.runs] == [(sid, tuple(rest)) for sid, *rest in sent]
+    expected = [(sid, tuple(rest)) for sid, *rest in sent]
+    assert [(sid, frame) for sid, (frame,) in taken.runs] == expected
+    for at in range(len(stream)):
+        cut = asyncio.run(fed(stream, [at]))
+        assert sorted((sid, frame) for sid, frames in cut.runs for frame in frames) == sorted(expected), f"cut at {at}"
 
 
 def test_frames_of_an_ended_subscription_are_dropped() -> None:

@@ -139,4 +139,4 @@ async def test_another_number_of_partitions_goes_on_from_the_lowest(client: Wire
     for at in range(3):
         state = await CheckpointStore("p", at, 3).load(client)
         assert state is not None
-        assert (state.cursor, state.taken) == (10, [10, 50])
+        assert (state.cursor, state.taken) == (10, [[10, 50]])

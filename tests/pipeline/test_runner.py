@@ -96,6 +96,12 @@ def test_an_array_is_one_message_also_when_part_of_it_is_late() -> None:
     assert (ledger.received, ledger.scored, ledger.late_samples, ledger.dead) == (3, 2, 1, {})
 
 
+def test_an_array_that_is_late_as_a_whole_is_one_dead_letter() -> None:
+    both = f'[{{"ts": {T}, "x": 1}}, {{"ts": {T}, "x": 2}}]'.encode()
+    ledger = run(spec_of(window=SECOND), log_of([sample(T + 5, 1), both])).state.ledger
+    assert (ledger.dead, ledger.late_samples) == ({"late": 1}, 0)
+
+
 def test_float32_samples_lie_before_the_arrival_by_the_rate() -> None:
     table = {"topic": "devices/+/v", "format": "float32", "rate": 1000, "values": ["x"], "time": ""}
     runner = run(spec_of(source=table, features=["count"]), [frame(1, struct.pack("<4f", 1, 2, 3, 4), arrival=ARRIVAL)])

@@ -12,7 +12,7 @@ from skerry.window.state import KeyState, Pane
 
 
 def state(keys: int) -> PipelineState:
-    found = PipelineState(cursor=7, events_seq=3, dead_seq=2, window_digest="d", taken=[1, 2])
+    found = PipelineState(cursor=7, events_seq=3, dead_seq=2, window_digest="d", taken=[[1, 2], [3]])
     for number in range(keys):
         pane = Pane(number, [1.0, 2.5], 1, 1, 1.0, True)
         found.keys[f"k{number}"] = KeyState({number: pane}, 5, 4, 9, 2, 1.5)

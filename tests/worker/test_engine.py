@@ -150,7 +150,7 @@ async def test_a_worker_that_dies_again_and_again_counts_each_message_once(
         await running.die()
     async with Running(server, tmp_path) as last:
         await until(lambda: last.received == 240 and last.report().books["open"] == 0)
-        await until(lambda: last.report().unacknowledged == 0 and last.report().durable == 240)
+        await until(lambda: last.report().unacknowledged == 0)
         assert balanced(last.report())
     assert sum((await counted(client)).values()) == 240 - sum(last.report().books["dead_letters"].values())
 
@@ -218,6 +218,7 @@ async def test_every_qos_is_counted_once_by_two_workers_and_overlapping_pipeline
         workers = [
             await stack.enter_async_context(Running(server, tmp_path, *tables, partition=at, partitions=2)) for at in range(2)
         ]
+        connections = [worker.engine._client for worker in workers]
         await asyncio.to_thread(publish)
 
         def received() -> dict[str, int]:
@@ -227,7 +228,7 @@ async def test_every_qos_is_counted_once_by_two_workers_and_overlapping_pipeline
         await asyncio.sleep(0.5)
         assert received() == expected
         assert all(balanced(worker.report(name)) for worker in workers for name in expected)
-        assert all(worker.engine._client is not None and not worker.engine._client.closed.done() for worker in workers)
+        assert [worker.engine._client for worker in workers] == connections, "a device's topic ended a worker's connection"
         for worker in workers:
             await worker.drain()
     assert (await stream_state(client, LOG))["messages"] == 62
@@ -268,6 +269,27 @@ async def test_a_pause_stops_one_pipeline_and_its_messages_wait(server: NatsServ
         dead = running.report("p").books["dead_letters"].get("late", 0)
     assert sum((await counted(client, "q")).values()) == 90
     assert sum((await counted(client, "p")).values()) + dead == 90
+
+
+@pytest.mark.asyncio
+async def test_a_pipeline_that_resumes_in_the_middle_of_anothers_reading_misses_nothing(
+    server: NatsServer, client: WireClient, tmp_path: Path
+) -> None:
+    await begin_checkpoints(client, ["p", "q"], 1, 0)
+    many = 20_000
+    for number in range(1, many):
+        client.publish(b"$MQTT.msgs.devices.d1.v", sample(NOW - 500, 1))
+        if number % 2000 == 0:
+            await client.flush()
+    assert await put(client, "$MQTT.msgs.devices.d1.v", sample(NOW - 500, 1)) == many
+    async with Running(server, tmp_path, table(paused=True), table("q", paused=True)) as running:
+        running.engine.pause("p", False)
+        while running.received == 0:  # noqa: ASYNC110 - the very next turn of the loop after the first read is what counts
+            await asyncio.sleep(0)
+        assert running.received < many
+        running.engine.pause("q", False)
+        await until(lambda: running.report("p").books["received"] == running.report("q").books["received"] == many)
+        assert all(balanced(running.report(name)) for name in "pq")
 
 
 @pytest.mark.asyncio

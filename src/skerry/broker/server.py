@@ -234,7 +234,7 @@ class NatsServer:
         return kept
 
     async def _await_ready(self, child: Child, plan: ServerPlan, server_log: ServerLog) -> None:
-        """Until MQTT answers and the server says it is healthy. Raises `UnavailableError`, `CorruptError` in the server's own words.
+        """Until MQTT answers and the server says it is healthy. Raises `UnavailableError`, `CorruptError` in its own words.
 
         It listens only after its store is recovered, which may take minutes after a power cut; so what counts against it is being
         unhealthy once it listens."""

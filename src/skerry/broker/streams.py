@@ -127,7 +127,12 @@ async def fill_to(client: WireClient, sequence: int) -> int:
     After a power cut the log's tail may be lost while a checkpoint behind it is not; new messages must not get sequences that were
     processed before.
     """
-    missing = sequence - int((await stream_state(client, LOG))["last_seq"])
+    state = await stream_state(client, LOG)
+    missing = sequence - int(state["last_seq"])
+    if missing > 0 and not int(state["messages"]):
+        # nothing is there that could be lost: the sequence of an empty stream can be set
+        await api(client, f"STREAM.PURGE.{LOG}", {"seq": sequence + 1})
+        return missing
     for left in range(max(0, missing) - 1, -1, -1):
         if left % 5000:
             client.publish(FILLER, b"")

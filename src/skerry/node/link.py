@@ -214,7 +214,7 @@ class Link:
         safe = None
         while self._cursors and self._cursors[0][0] <= now - MARGIN_S:
             safe = self._cursors.popleft()[1]
-        return safe
+        return None if safe is None else min(safe, durable)
 
     async def _trim(self, client: WireClient, through: int | None) -> None:
         if through is not None and through > self._trimmed and int(self.log_state["messages"]):

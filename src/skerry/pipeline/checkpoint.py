@@ -1,6 +1,7 @@
 """Checkpoints in the replicated bucket: a state whole, fenced by revision, in one write (large ones in parts named by it).
 
-Parts alternate between two generations, so that the parts of the state that counts are never written over.
+Parts go round three generations, so that the parts of the state that counts are never written over, nor those of a write that
+was not answered and may yet be carried out.
 """
 
 import zlib
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from skerry.broker import WireClient, kv_get, kv_put, read_page, stream_state
+from skerry.broker import WireClient, api, kv_get, kv_put, read_page, stream_state
 from skerry.core.errors import CorruptError, FencedError
 from skerry.pipeline.event import DEAD, EVENTS
 from skerry.pipeline.partitions import redeal
@@ -37,7 +38,7 @@ class CheckpointStore:
 
     def __init__(self, pipeline: str, partition: int, partitions: int) -> None:
         self._key = f"{pipeline}.{partition}-of-{partitions}"
-        self._generation = ""
+        self._generation = self._doubtful = ""
         self._count = 0
         self._unsure = b""
         self.revision = 0
@@ -65,13 +66,13 @@ class CheckpointStore:
         new = ("", 0)
         if len(data) > PART_BYTES:
             await self._check_fence(client)
-            generation = "b" if self._generation == "a" else "a"
+            generation = next(name for name in "abc" if name not in (self._generation, self._doubtful))
             pieces = [data[at : at + PART_BYTES] for at in range(0, len(data), PART_BYTES)]
             for at, piece in enumerate(pieces):
                 await kv_put(client, BUCKET, self._part(generation, at), piece, None)
             data = _MARK + msgspec.msgpack.encode(_Parts(generation, len(pieces), zlib.crc32(data)))
             new = (generation, len(pieces))
-        self._unsure = data
+        self._unsure, self._doubtful = data, new[0]
         self.revision = await kv_put(client, BUCKET, self._key, data, self.revision, CURSOR + b": %d\r\n" % cursor)
         self._unsure = b""
         self._generation, self._count = new
@@ -136,3 +137,11 @@ async def begin_checkpoints(client: WireClient, pipelines: Sequence[str], partit
             await store.load(client)
             await store.save(client, encode_state(state), state.cursor)
         await kv_put(client, BUCKET, f"{name}.layout", str(partitions).encode(), None)
+        for at in range(before):
+            await _purge(client, f"{name}.{at}-of-{before}")
+
+
+async def _purge(client: WireClient, key: str) -> None:
+    """Drop a checkpoint and its parts."""
+    for subject in (f"$KV.{BUCKET}.{key}", f"$KV.{BUCKET}.{key}.>"):
+        await api(client, f"STREAM.PURGE.KV_{BUCKET}", {"filter": subject})

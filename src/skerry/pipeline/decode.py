@@ -215,6 +215,9 @@ def decoder(source: SourceSpec, id_field: str = "") -> Decode:
     return _object_decoder(source, id_field)
 
 
+_LEAST, _MOST = -(2**63), 2**64  # what other formats can write; the text of a larger number may not be had
+
+
 def payload_fields(payload: bytes, kind: str, names: list[str]) -> list[str] | None:
     """Fields of an object payload as text, for keys out of the payload; None where one is missing."""
     try:
@@ -227,7 +230,10 @@ def payload_fields(payload: bytes, kind: str, names: list[str]) -> list[str] | N
         value: Any = item
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        if not isinstance(value, str | int) or isinstance(value, bool) or value == "":
+        if isinstance(value, str) and value:
+            found.append(value)
+        elif isinstance(value, int) and not isinstance(value, bool) and _LEAST <= value < _MOST:
+            found.append(str(value))
+        else:
             return None
-        found.append(str(value))
     return found

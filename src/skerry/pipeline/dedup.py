@@ -12,7 +12,9 @@ def mark_of(kind: str, payload: bytes, rows: list[Row], identity: object) -> int
     """What re-sends of one message share: for `time` its payload (upper 32 bits) and time (all bits), for `id` its id."""
     if kind == "time":
         return (zlib.crc32(payload) << 31 ^ int(rows[0][0])) & _POSITIVE
-    return int(digest(str(identity)), 16) & _POSITIVE
+    # a number of any length: its remainder has a text, itself may not
+    name = str(identity % (_POSITIVE + 1)) if isinstance(identity, int) else str(identity)
+    return int(digest(name), 16) & _POSITIVE
 
 
 def seen_before(recent: list[int], mark: int, horizon: int) -> bool:

@@ -17,6 +17,9 @@ def redeal(old: list[PipelineState], count: int) -> list[PipelineState]:
     keys had up to there is not taken in again. Ledgers and outboxes go to the first: their sums stay what they were.
     """
     first, cursors = old[0], [one.cursor for one in old]
+    taken = [cursors] if len(set(cursors)) > 1 else []
+    for one in old:
+        taken += [before for before in one.taken if before not in taken]
     dealt = []
     for at in range(count):
         state = PipelineState(
@@ -24,7 +27,7 @@ def redeal(old: list[PipelineState], count: int) -> list[PipelineState]:
             events_seq=min(one.events_seq for one in old),
             dead_seq=min(one.dead_seq for one in old),
             window_digest=first.window_digest,
-            taken=cursors if len(set(cursors)) > 1 else [],
+            taken=list(taken),
         )
         for one in old:
             state.keys.update({key: value for key, value in one.keys.items() if partition_of(key, count) == at})

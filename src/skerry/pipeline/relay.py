@@ -89,7 +89,14 @@ class FileDelivery:
         self._written: set[str] | None = None
 
     async def deliver(self, events: list[bytes]) -> None:
-        await asyncio.to_thread(self._append, events)
+        appending = asyncio.create_task(asyncio.to_thread(self._append, events))
+        try:
+            await asyncio.shield(appending)
+        except BaseException:
+            # how far it came is not known: the file says, when it is asked for its last lines
+            await asyncio.wait([appending])
+            self._written = None
+            raise
 
     def _append(self, events: list[bytes]) -> None:
         if self._written is None:

@@ -21,7 +21,7 @@ from skerry.pipeline.rule import Alarm, Rule, digest
 from skerry.pipeline.spec import PipelineSpec
 from skerry.pipeline.stage import Scores, Stage, StageError, Timing
 from skerry.pipeline.state import PipelineState
-from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT, topic_of
+from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT, RETRY_PREFIX, topic_of
 from skerry.pipeline.trace import Trace, window_name
 from skerry.window.state import Closed, KeyState, Row
 from skerry.window.windower import silent_watermark, windower
@@ -30,6 +30,7 @@ POISON = "poison"
 SCORE_NAN = "score-nan"
 RECONFIGURED = "reconfigured"
 BATCH = 512
+MOST_NUMBERS = 1_000_000
 
 
 class Runner:
@@ -75,6 +76,7 @@ class Runner:
         self._max_future = spec.source.max_future_us
         self._longest = spec.source.max_payload_bytes
         self._closed: list[Closed] = []
+        self._numbers = 0
         self._arrival = 0
         self._adopt()
 
@@ -133,13 +135,13 @@ class Runner:
             received += 1
             received_bytes += len(payload)
             try:
+                if self._poison and self._skip_poison(frame, key):
+                    continue
                 if keyed is None or len(payload) > longest or frame[2].endswith(b"Skerry-Window: 1\r\n\r\n"):
                     self._uncommon(frame, target, mono)
                     continue
-                if self._poison and self._skip_poison(frame, key):
-                    continue
                 rows, identity = decode(payload)
-                if dedup and self._skip_resent(payload, key, rows, identity):
+                if dedup and self._skip_resent(frame, key, rows, identity):
                     continue
             except Undecoded as error:
                 self._bury(frame, error.reason, error.detail, key)
@@ -153,23 +155,29 @@ class Runner:
                 continue
             keyed.seen = mono
             if keyed.due <= keyed.newest - lateness:
-                self._closed.extend(self._windower.close(key, keyed, keyed.newest - lateness))
-                if len(self._closed) >= self.batch:
-                    self._score()
+                self._close(key, keyed, keyed.newest - lateness)
         self._score()
         ledger.received += received
         ledger.received_bytes += received_bytes
         state.cursor = last.stream
-        if state.taken and state.cursor >= max(state.taken):
+        if state.taken and state.cursor >= max(map(max, state.taken)):
             state.taken = []
         self._flush_letters()
         self._trace.idle()
 
+    def _close(self, key: str, keyed: KeyState, watermark: int) -> None:
+        """Close windows and score them as they come: a device that fell silent may close thousands that overlap."""
+        for window in self._windower.close(key, keyed, watermark):
+            self._closed.append(window)
+            self._numbers += len(window.flat)
+            if len(self._closed) >= self.batch or self._numbers > MOST_NUMBERS:
+                self._score()
+
     def _taken_before(self, frame: Frame) -> bool:
-        """Whether the partition that had the frame's key before the last re-deal has taken it in."""
-        key = self._router.owner(self._router.targets.get(frame[0]) or self._router.route(frame[0]), frame[3])
-        old = self.state.taken
-        return position(frame[1]).stream <= old[partition_of(key, len(old))]
+        """Whether the partition that had the frame's key before a re-deal has taken it in."""
+        target = self._router.targets.get(frame[0]) or self._router.route(frame[0])
+        key, at = self._router.owner(target, frame[3]), position(frame[1]).stream
+        return any(at <= cursors[partition_of(key, len(cursors))] for cursors in self.state.taken)
 
     def _uncommon(self, frame: Frame, target: Target, mono: float) -> None:
         """Frames that are too long, carry their key in the payload, or are a window tried again."""
@@ -177,7 +185,7 @@ class Runner:
         if frame[2].endswith(b"Skerry-Window: 1\r\n\r\n"):
             self._take_again(frame)
             return
-        long = len(payload) > source.max_payload_bytes
+        long = len(payload) > self._longest
         owner = target.key or "" if long else self._router.owner(target, payload)
         if not self._router.mine(owner):
             self._disown(payload)
@@ -188,14 +196,12 @@ class Runner:
         keyed = self._router.keyed(key)
         if keyed is None:
             raise Undecoded(UNKNOWN_KEY, f"over {source.max_keys} keys")
-        if self._poison and self._skip_poison(frame, key):
-            return
         rows, identity = self._decode(payload)
-        if self.spec.dedup != "off" and self._skip_resent(payload, key, rows, identity):
+        if self.spec.dedup != "off" and self._skip_resent(frame, key, rows, identity):
             return
         if self._add_many(frame, key, keyed, rows):
             keyed.seen = mono
-            self._closed.extend(self._windower.close(key, keyed, keyed.newest - self._lateness))
+            self._close(key, keyed, keyed.newest - self._lateness)
 
     def _take_again(self, frame: Frame) -> None:
         """A window that had failed and is to be tried again, whole."""
@@ -212,8 +218,8 @@ class Runner:
         self.state.ledger.received += window.messages - 1
         if len(window.flat) == window.samples * self._stage.width:
             self._closed.append(window)
-        else:
-            self._bury_window(window, WRONG_SHAPE, "the pipeline reads other values now than when the window was made")
+            return
+        self._bury_window(window, WRONG_SHAPE, "the pipeline reads other values now than when the window was made")
 
     def _disown(self, payload: bytes) -> None:
         """Another partition's: not received after all."""
@@ -223,11 +229,11 @@ class Runner:
     def _add_many(self, frame: Frame, key: str, keyed: KeyState, rows: list[Row]) -> bool:
         """Samples with arrival time, several samples, or a time to be looked at; False when the message is a dead letter."""
         arrival = float(position(frame[1]).arrival)
-        latest = arrival + self.spec.source.max_future_us
-        reason, counted = "", False
+        latest, reason, counted = arrival + self._max_future, "", False
         for row in rows:
             if row[0] < 0:
-                row = (arrival + row[0] + 1.0, *row[1:])
+                # a clock that was set back must not make all that arrives late until it has caught up
+                row = (max(arrival + row[0] + 1.0, float(keyed.newest - self._lateness)), *row[1:])
             refused = FUTURE if row[0] > latest else self._windower.add(keyed, row, not counted)
             if refused is None:
                 counted = True
@@ -247,9 +253,11 @@ class Runner:
         self._bury(frame, POISON, "it ended the worker three times", key)
         return True
 
-    def _skip_resent(self, payload: bytes, key: str, rows: list[Row], identity: object) -> bool:
-        """Whether a message is a re-send."""
-        mark = mark_of(self.spec.dedup, payload, rows, identity)
+    def _skip_resent(self, frame: Frame, key: str, rows: list[Row], identity: object) -> bool:
+        """Whether a message is a re-send; a dead letter that is tried again is none."""
+        if frame[0].startswith(RETRY_PREFIX.encode()):
+            return False
+        mark = mark_of(self.spec.dedup, frame[3], rows, identity)
         if not seen_before(self.state.recent.setdefault(key, []), mark, self.spec.dedup_horizon):
             return False
         self.state.ledger.duplicates += 1
@@ -257,14 +265,13 @@ class Runner:
 
     def advance(self, mono: float) -> bool:
         """Close windows of devices that fell silent; True if any was closed. Only for a runner that has caught up with the log."""
-        idle = self.spec.window.idle_us
+        idle, decided, self._arrival = self.spec.window.idle_us, False, 0
         for key, keyed in self.state.keys.items():
             if keyed.panes:
                 watermark = silent_watermark(keyed, mono, self._lateness, idle)
                 if keyed.due <= watermark:
-                    self._closed.extend(self._windower.close(key, keyed, watermark))
-        decided = bool(self._closed)
-        self._arrival = 0
+                    decided = True
+                    self._close(key, keyed, watermark)
         self._score()
         self._flush_letters()
         self._trace.idle()
@@ -273,7 +280,7 @@ class Runner:
     def finish(self) -> None:
         """Close all windows: the end of a file."""
         for key, keyed in self.state.keys.items():
-            self._closed.extend(self._windower.close(key, keyed, 2**61))
+            self._close(key, keyed, 2**61)
         self._score()
         self._flush_letters()
 
@@ -305,7 +312,7 @@ class Runner:
 
     def _score(self) -> None:
         """Score what has closed, in batches; a batch that fails is tried window by window, so that one bad one fails alone."""
-        closed, self._closed = self._closed, []
+        closed, self._closed, self._numbers = self._closed, [], 0
         if self._poison:
             closed = [window for window in closed if not self._poisoned(window)]
         for begin in range(0, len(closed), self.batch):

@@ -27,8 +27,8 @@ class SourceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             text (numbers between spaces or commas).
         time: field with the event time (Unix seconds or milliseconds, or RFC 3339); without it the arrival at the broker counts.
         values: fields to read, dots for nested ones; their order is the order of the columns.
-        key: what the samples are grouped by, from topic levels `{1}`, `{2}` … and payload fields `{.name}`; a message without one, or
-            with one of more than 256 bytes, is a dead letter (`unknown-key`).
+        key: what the samples are grouped by, from topic levels `{1}`, `{2}` … and payload fields `{.name}`; a message without
+            one, or with one of more than 256 bytes, is a dead letter (`unknown-key`).
         rate: float32 without time: samples per second within one message.
         max_future: a time further ahead of its arrival is a dead letter (`future`).
         max_payload: a longer payload is a dead letter (`oversized`).
@@ -161,6 +161,10 @@ class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 check_names(self.features)
             except ConfigError as error:
                 raise error.at("features") from error
+        if self.dedup == "time" and not self.source.time:
+            raise ConfigError(
+                "re-sends are told by their time stamp, and source.time names none", where="dedup", allowed="off, id"
+            )
         if self.dedup == "id" and self.source.format not in ("json", "msgpack", "cbor"):
             raise ConfigError(f"{self.source.format} has no fields", where="dedup", allowed="off, time")
         if self.dedup_horizon < 1:

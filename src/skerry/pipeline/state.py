@@ -39,7 +39,7 @@ class PipelineState(msgspec.Struct, array_like=True):
         cursor: stream sequence of the last message taken in.
         events_seq, dead_seq: sequences in the output streams up to which outputs of this state were acknowledged.
         outbox: outputs that were decided by time (not by the log alone) and may be published once this state is stored.
-        taken: after a change of the number of partitions, how far each of the old ones had come.
+        taken: after changes of the number of partitions, how far each of the old ones had come, a list a change.
         recent: identities of the last messages a key, for de-duplication.
     """
 
@@ -53,7 +53,7 @@ class PipelineState(msgspec.Struct, array_like=True):
     alarms: dict[str, Alarm] = {}
     recent: dict[str, list[int]] = {}
     outbox: list[Output] = []
-    taken: list[int] = []
+    taken: list[list[int]] = []
 
     @property
     def open_messages(self) -> int:

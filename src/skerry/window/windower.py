@@ -166,21 +166,24 @@ class CountWindower:
         return None
 
     def close(self, key: str, state: KeyState, watermark: int) -> Iterator[Closed]:
-        while state.due <= watermark:
-            pane, marks = state.panes[0], state.panes[1]
-            width = len(pane.flat) // pane.samples
-            flat = pane.flat[: width * self.count]
+        if state.due > watermark:
+            return
+        pane, marks = state.panes[0], state.panes[1].flat
+        width = len(pane.flat) // pane.samples
+        done = 0
+        while pane.samples - done >= self.count:
+            flat = pane.flat[width * done : width * (done + self.count)]
             times = flat[::width]
-            leaving = int(sum(marks.flat[: self.step]))
-            pane.flat = pane.flat[width * self.step :]
-            marks.flat = marks.flat[self.step :]
-            pane.samples -= self.step
+            leaving = int(sum(marks[done : done + self.step]))
+            done += self.step
             pane.messages -= leaving
-            if pane.samples == 0:
-                state.panes = {}
-            state.due = -NEVER if pane.samples >= self.count else NEVER
             state.index += 1
             yield Closed(key, int(min(times)), int(max(times)), flat, self.count, leaving, index=state.index)
+        pane.samples -= done
+        del pane.flat[: width * done], marks[:done]
+        state.due = NEVER
+        if pane.samples == 0:
+            state.panes = {}
 
 
 class EachWindower:

@@ -9,7 +9,7 @@ from pathlib import Path
 from skerry.broker import Frame, LogReader, Position, WireClient, position, to_subject
 from skerry.core import log
 from skerry.core.clock import Clock
-from skerry.core.errors import ConfigError, RejectedError, SkerryError, UnavailableError
+from skerry.core.errors import ConfigError, CorruptError, RejectedError, SkerryError, UnavailableError
 from skerry.core.service import Backoff, cancel_and_wait
 from skerry.inference import ModelConfig, Models
 from skerry.pipeline import MAX_SUBJECT, QOS0_PREFIX, Runner, parse_pipeline
@@ -36,6 +36,7 @@ class Engine:
         self._trace = FileTrace(Path(assignment.trace))
         self._slots: dict[str, Slot] = {}
         self._client: WireClient | None = None
+        self._feed_client: WireClient | None = None
         self._reader: LogReader | None = None
         self._fed: list[Slot] = []
         self._changed = asyncio.Event()
@@ -62,16 +63,23 @@ class Engine:
                 _log.warning(f"worker {self._assignment.partition} waits for the broker: {error}")
                 await asyncio.sleep(backoff.next())
             finally:
-                if self._client is not None:
-                    self._client.close()
+                for client in (self._client, self._feed_client):
+                    if client is not None:
+                        client.close()
 
     async def _connect(self) -> None:
         given = self._assignment
         name = f"worker-{given.partition}"
-        self._client = await WireClient.connect(given.host, given.port, given.user, given.password, name)
+        login = (given.host, given.port, given.user, given.password)
+        self._client = await WireClient.connect(*login, name)
+        # a connection of its own for the log: answers to checkpoints must not stand in line behind a backlog
+        self._feed_client = await WireClient.connect(*login, f"{name}-reader")
         for slot in self._slots.values():
             if slot.runner is None and not slot.failure:
                 await self._load(slot)
+            elif slot.runner is not None:
+                await slot.forget_stored(self._client)
+                slot.touch()
             slot.outbox.attach(self._client)
         for slot in self._slots.values():
             if slot.runner is not None and slot.fresh:
@@ -81,8 +89,8 @@ class Engine:
     async def _load(self, slot: Slot) -> None:
         assert self._client is not None
         given = self._assignment
-        state = await slot.load_state(self._client)
         try:
+            state = await slot.load_state(self._client)
             scorer = self._models.load(slot.spec.model) if slot.spec.model else None
             if scorer is not None and slot.spec.columns:
                 scorer.check_columns(len(slot.spec.columns))
@@ -97,15 +105,15 @@ class Engine:
                 known_letters=slot.known_letters,
                 trace=self._trace,
             )
-        except (ConfigError, RejectedError) as error:
+        except (ConfigError, RejectedError, CorruptError) as error:
             slot.fail(error)
             return
         slot.take(runner)
 
     def _tap_qos0(self) -> None:
         """QoS 0 is not in the log: put it there, each message by one worker only. What is lost before that, MQTT allows."""
-        assert self._client is not None
-        client = self._client
+        assert self._feed_client is not None
+        client = self._feed_client
 
         def take(frames: list[Frame]) -> None:
             for subject, _, _, payload in frames:
@@ -123,17 +131,19 @@ class Engine:
 
     async def _work(self) -> None:
         assert self._client is not None
+        assert self._feed_client is not None
         timers = asyncio.create_task(self._keep_time(self._client))
+        ends = (self._client.closed, self._feed_client.closed)
         try:
-            while not self._client.closed.done() and not self._drained.is_set():
+            while not any(end.done() for end in ends) and not self._drained.is_set():
                 self._changed.clear()
-                await self._read(self._client, timers)
+                await self._read(self._feed_client, timers, self._client.closed)
         finally:
             await cancel_and_wait(timers)
         if not self._drained.is_set():
-            raise UnavailableError(f"the connection ended: {self._client.closed.result()}")
+            raise UnavailableError(f"the connection ended: {next(end.result() for end in ends if end.done())}")
 
-    async def _read(self, client: WireClient, timers: "asyncio.Task[None]") -> None:
+    async def _read(self, client: WireClient, timers: "asyncio.Task[None]", end: "asyncio.Future[str]") -> None:
         """Read for the pipelines that run, until that set changes, the connection ends or a timer failed."""
         self._fed = running = self._running()
         changed = asyncio.create_task(self._changed.wait())
@@ -144,7 +154,7 @@ class Engine:
             self._reader = LogReader(client, subjects, cursor, self._on_batch, full=self._full)
             reading = asyncio.create_task(self._reader.run())
         self.ready = True
-        watched = [task for task in (changed, reading, timers, client.closed) if task is not None]
+        watched = [task for task in (changed, reading, timers, client.closed, end) if task is not None]
         await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         self._reader = None
         await cancel_and_wait(*[task for task in (changed, reading) if task is not None and not task.done()])
@@ -190,14 +200,18 @@ class Engine:
 
     async def _keep_time(self, client: WireClient) -> None:
         """Timers: windows of silent devices, checkpoints, re-sends, cursors that move over others' messages."""
-        last_checkpoint = last_idle = self._clock.monotonic()
+        last_checkpoint = last_idle = before = self._clock.monotonic()
         while not client.closed.done():
             await asyncio.sleep(TICK_S)
             now = self._clock.monotonic()
             caught_up = self._reader is not None and self._reader.caught_up
             urgent = False
+            stood_still = now - before > 2 * TICK_S  # what it did not hear then says nothing about the devices
             for slot in self._fed:
-                urgent |= caught_up and slot.advance()
+                if stood_still:
+                    slot.touch()
+                elif caught_up:
+                    urgent |= slot.advance()
             for slot in self._slots.values():
                 slot.outbox.resend()
             if urgent or now - last_checkpoint >= CHECKPOINT_S:
@@ -206,6 +220,7 @@ class Engine:
             if caught_up and now - last_idle >= IDLE_CURSOR_S:
                 last_idle = now
                 await self._move_idle_cursors()
+            before = self._clock.monotonic()
 
     async def checkpoint(self) -> None:
         """Store the state of every pipeline that has moved."""

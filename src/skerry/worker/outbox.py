@@ -112,10 +112,19 @@ class Outbox:
         self._waiters = [waiter for waiter in self._waiters if not waiter[1].done()]
 
     async def acknowledged(self, number: int) -> None:
-        """Wait until all outputs up to this number are acknowledged."""
-        oldest = next(iter(self._unacked), None)
-        if oldest is None or oldest > number:
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((number, future))
-        await future
+        """Wait until all outputs up to this number are acknowledged; what was refused is sent again meanwhile."""
+        while (oldest := next(iter(self._unacked), None)) is not None and oldest <= number:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append((number, future))
+            try:
+                async with asyncio.timeout(RESEND_S):
+                    await future
+            except TimeoutError:
+                self.resend()
+
+    def settle(self, stored: set[str]) -> None:
+        """Take outputs whose ids are in their stream as acknowledged."""
+        for number, (output, _) in list(self._unacked.items()):
+            if output.id in stored:
+                del self._unacked[number]
+        self._wake()

@@ -175,6 +175,8 @@ class Worker:
             now = self._clock.monotonic()
             doing = self._doing()
             counter = doing.counter if doing is not None else -1
+            if counter != seen:
+                self._heard = now
             if counter != seen or doing is None or doing.kind == "idle":
                 seen, since = counter, now
             memory = child.memory()

@@ -80,6 +80,23 @@ class Slot:
             self.batch = CUSTOM_BATCH
         runner.touch(self._clock.monotonic())
 
+    def touch(self) -> None:
+        """Take all devices as heard of now."""
+        if self.runner is not None:
+            self.runner.touch(self._clock.monotonic())
+
+    async def forget_stored(self, client: WireClient) -> None:
+        """After an outage: outputs that were stored and whose acknowledgement was lost are not sent again."""
+        name, outbox = self.spec.name, self.outbox
+        stored: set[str] = set()
+        for stream, subject, after in (
+            (EVENTS, f"{EVENTS_PREFIX}{name}.>", outbox.events_seq),
+            (DEAD, f"{DEAD_PREFIX}{name}", outbox.dead_seq),
+        ):
+            async for page in _pages_behind(client, stream, subject, after):
+                stored.update(each.headers.get("nats-msg-id", "") for each in page)
+        outbox.settle(stored)
+
     def start(self) -> None:
         """Publish what the loaded state's outbox held: it was stored before it was to be published."""
         assert self.runner is not None
@@ -166,7 +183,7 @@ class Slot:
             windows=state.ledger.windows,
             events=state.ledger.events,
             received_bytes=state.ledger.received_bytes,
-            unacknowledged=self.outbox.unacked,
+            unacknowledged=self.outbox.unacked + len(self._held),
             latency=self.latency.all,
             recent_p50_ms=recent.quantile(0.5),
             recent_p99_ms=recent.quantile(0.99),
