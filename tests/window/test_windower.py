@@ -16,7 +16,8 @@ from tests.window.naive import Sample, Window, aligned_windows, by_time, cut_cou
 S = 1_000_000
 END = 2**61
 times = st.integers(0, 40).map(lambda tenths: tenths * S // 10) | st.integers(0, 4 * S)
-samples = st.lists(st.builds(Sample, times, st.floats(-9, 9), st.booleans()), max_size=60)
+samples_of_one = st.builds(Sample, times, st.floats(-9, 9), st.booleans())
+samples = st.lists(samples_of_one, max_size=60)
 sizes = st.sampled_from([(10, 10), (10, 5), (10, 3), (7, 4), (1, 1), (3, 2)])
 
 
@@ -176,6 +177,25 @@ def test_count_windows_take_samples_in_order_of_arrival(found: list[Sample], sha
     assert [window.messages for window in driver.closed] == shares
     left = len(found) - step * len(expected)
     assert sum(pane.samples for pane in driver.state.panes.values()) == left
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(samples_of_one, max_size=12), max_size=8), st.sampled_from([(1, 1), (3, 3), (4, 2), (5, 1)]))
+def test_an_array_may_fill_several_count_windows_at_once(arrays: list[list[Sample]], shape: tuple[int, int]) -> None:
+    size, step = shape
+    driver = Driver(WindowSpec(kind="count", size=size, every=step if step < size else ""))
+    for array in arrays:
+        for sample in array:
+            assert driver.logic.add(driver.state, (float(sample.time), sample.value), sample.first) is None
+        driver.close(driver.state.newest)
+    found = [sample for array in arrays for sample in array]
+    expected = cut_counts(found, size, step)
+    pairs = [list(zip(map(int, window.flat[::2]), window.flat[1::2], strict=True)) for window in driver.closed]
+    assert pairs == [window.rows for window in expected]
+    shares = [sum(sample.first for sample in found[at * step : (at + 1) * step]) for at in range(len(expected))]
+    assert [window.messages for window in driver.closed] == shares
+    left = driver.state.panes.values()
+    assert sum(shares) + sum(pane.messages for pane in left) == sum(sample.first for sample in found)
 
 
 @settings(max_examples=80, deadline=None)

@@ -14,7 +14,7 @@ import msgspec
 from skerry.broker.binary import find_binary
 from skerry.broker.config import AGENT, RELAY, BrokerConfig, ServerPlan, render
 from skerry.broker.health import listens, look
-from skerry.broker.server_log import ServerLog, explain, is_store_failure
+from skerry.broker.server_log import ServerLog, explain, is_refusal, is_store_failure
 from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import CorruptError, SkerryError, UnavailableError
@@ -303,10 +303,11 @@ class NatsServer:
                     self._store_failed = text
                 for listener in self.listeners:
                     listener(text)
-            for text in found[:TOLD]:
+            told = [text for text in found if not is_refusal(text)]
+            for text in told[:TOLD]:
                 _log.warning(f"nats-server: {text}")
-            if len(found) > TOLD:
-                _log.warning(f"nats-server: {len(found) - TOLD} more warnings in {server_log.path}")
+            if len(told) > TOLD:
+                _log.warning(f"nats-server: {len(told) - TOLD} more warnings in {server_log.path}")
 
     def _last_words(self, exit_: Exit, server_log: ServerLog) -> str:
         server_log.read_on()

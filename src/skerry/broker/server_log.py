@@ -13,7 +13,6 @@ _LISTEN = re.compile(r"listen \w+ (\S+): bind: address already in use")
 _STORE = re.compile(r"critical write error|no space left|disk quota|read-only file system|input/output error", re.IGNORECASE)
 # said at every start; that the node's own passwords are in a file of mode 0600 is meant so: bcrypt would cost 100 ms a connection
 _EXPECTED = ("Plaintext passwords detected", "Healthcheck failed")
-# the audit log has every refused log-in already, in one line and with a limit
 _REFUSED = re.compile(r"authentication error|Auth callout service returned an error|authorization violation", re.IGNORECASE)
 
 
@@ -72,7 +71,7 @@ def complaint(line: str) -> str:
     match = _LINE.match(line)
     if match is None:
         return line.strip() if line.startswith("nats-server:") else ""
-    return match[2] if match[1] in ("WRN", "ERR", "FTL") and not _expected(match[2]) else ""
+    return match[2] if match[1] in ("WRN", "ERR", "FTL") and not match[2].startswith(_EXPECTED) else ""
 
 
 def is_store_failure(text: str) -> bool:
@@ -93,5 +92,6 @@ def explain(complaints: list[str]) -> str:
     return complaints[-1] if complaints else ""
 
 
-def _expected(text: str) -> bool:
-    return text.startswith(_EXPECTED) or _REFUSED.search(text) is not None
+def is_refusal(text: str) -> bool:
+    """Whether a complaint is one of the four lines of a refused log-in: the audit log has it already, in one line, with a limit."""
+    return _REFUSED.search(text) is not None

@@ -50,7 +50,7 @@ def configure(level: str = "info", file: Path | None = None, *, quiet: bool = Fa
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,
     )
 
 
