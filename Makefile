@@ -7,12 +7,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install
 RUN := .venv/.run
 DEV := .venv/.dev
+PEERS := .venv/peers/.done
+NPM := .venv/npm/.done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench soak dist clean
+.PHONY: help setup demo test lint bench soak screenshots dist clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(RUN) ## install skerry and what it runs on into .venv
 	@echo "ready: $(BIN)/skerry --help" >&2
@@ -20,8 +22,8 @@ setup: $(RUN) ## install skerry and what it runs on into .venv
 demo: $(RUN) ## the main job on this computer's own readings and a simulated pump station
 	@$(BIN)/skerry demo $(ARGS)
 
-test: $(DEV) ## the whole suite; ARGS go to pytest
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DEV) $(NPM) ## the whole suite; ARGS go to pytest
+	@$(BIN)/python scripts/suite.py $(ARGS)
 
 lint: $(DEV) ## ruff, mypy --strict, the import contracts, the map in ARCHITECTURE.md
 	$(BIN)/ruff check .
@@ -29,14 +31,18 @@ lint: $(DEV) ## ruff, mypy --strict, the import contracts, the map in ARCHITECTU
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/map.py --check
 
-bench: $(DEV) ## the figures that the README quotes
+bench: $(DEV) $(PEERS) ## the figures that the README quotes
 	@$(BIN)/python -m bench $(ARGS)
 
 soak: $(DEV) ## the long fault tests: make soak ARGS="--minutes 30"
 	@$(BIN)/python -m tests.soak $(ARGS)
 
-dist: $(DEV) ## wheel and sdist in dist/
+screenshots: $(DEV) ## pictures of the dashboard in docs/img, from a running demo
+	@$(BIN)/python scripts/screenshots.py
+
+dist: $(DEV) ## wheel, sdist and bill of materials in dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python scripts/sbom.py dist
 
 clean: ## remove .venv, built files and caches
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -61,3 +67,17 @@ $(DEV): requirements/dev.txt $(RUN)
 	@echo "[dev] $$(grep -c == requirements/dev.txt) packages of requirements/dev.txt, for tests and checks" >&2
 	@$(PIP) --quiet --require-hashes --only-binary :all: -r requirements/dev.txt >&2
 	@touch $@
+
+# Clients and a broker in JavaScript that tests talk to; where npm cannot bring them, those tests are skipped and listed.
+$(NPM): tests/peers/package-lock.json | $(RUN)
+	@mkdir -p $(@D) && cp tests/peers/package.json tests/peers/package-lock.json $(@D)/
+	@echo "[npm] packages of tests/peers/package-lock.json into .venv/npm, what the MQTT tests talk to" >&2
+	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error >&2 && touch $@ || \
+	  echo "[npm] they cannot be installed here: the tests that need them are skipped" >&2
+
+# The model servers of others have an environment of their own; where they cannot be installed, their rows are left out.
+$(PEERS): requirements/bench.txt | $(RUN)
+	@echo "[bench] $$(grep -c == requirements/bench.txt) packages of requirements/bench.txt into .venv/peers, what skerry is measured beside" >&2
+	@$(PYTHON) -m venv .venv/peers >&2 && .venv/peers/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+	  --require-hashes --only-binary :all: -r requirements/bench.txt >&2 && touch $@ || { rm -rf .venv/peers; \
+	  echo "[bench] they cannot be installed here: skerry is measured without them" >&2; }

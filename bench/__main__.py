@@ -9,22 +9,52 @@ from pathlib import Path
 import msgspec
 
 from bench import machine, report
-from bench.rows import ROWS, Options, Row
+from bench.cluster import ROWS as CLUSTER
+from bench.inference import ROWS as INFERENCE
+from bench.leak import ROWS as LEAK
+from bench.logins import ROWS as LOGINS
+from bench.millions import millions
+from bench.ready import ROWS as READY
+from bench.refusals import ROWS as REFUSALS
+from bench.rows import ROWS as MAIN_JOB
+from bench.rows import Options, Row
+from bench.runtime import ROWS as RUNTIME
+from bench.serving import ROWS as SERVING
+from bench.storage import ROWS as STORAGE
+from bench.systems import ROOT
+from bench.tls import ROWS as TLS
+from bench.uplink import ROWS as UPLINK
+from bench.uplink_p99 import ROWS as UPLINK_P99
 
-RESULTS = Path(__file__).parent / "RESULTS.md"
+GROUPS = {
+    "main": MAIN_JOB,
+    "inference": {**INFERENCE, **SERVING, **READY},
+    "devices": {**LOGINS, **REFUSALS, **TLS},
+    "storage": {**STORAGE, "millions": millions},
+    "runtime": {**RUNTIME, **LEAK},
+    "uplink": {**UPLINK, **UPLINK_P99},
+    "cluster": CLUSTER,
+}
+ROWS = {name: measure for rows in GROUPS.values() for name, measure in rows.items()}
+RESULTS = {group: "RESULTS.md" if group == "main" else f"RESULTS-{group}.md" for group in GROUPS}
+README = ROOT / "README.md"
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures skerry beside what people run today.")
-    parser.add_argument("names", nargs="*", help=f"rows to measure: {', '.join(ROWS)}; all by default")
+    parser.add_argument("names", nargs="*", help=f"what to measure: {', '.join([*GROUPS, *ROWS])}; all by default")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, in turn with the peer; the median counts")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement")
+    parser.add_argument("--minutes", type=float, help="the same, in minutes: an hour of `fragments` with --minutes 60")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
-    parser.add_argument("--write", action="store_true", help=f"write the table to bench/{RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help="write the tables to bench/RESULTS*.md and README.md")
     given = parser.parse_args()
     for name in given.names:
-        if name not in ROWS:
-            parser.error(f"there is no row {name!r}: {', '.join(ROWS)}")
+        if name not in ROWS and name not in GROUPS:
+            parser.error(f"there is no row {name!r}: {', '.join([*GROUPS, *ROWS])}")
+    given.names = [row for name in given.names or GROUPS for row in (GROUPS.get(name) or (name,))]
+    if given.minutes is not None:
+        given.seconds = 60 * given.minutes
     if given.rounds < 1 or given.seconds <= 0:
         parser.error("rounds must be 1 or more, seconds more than 0")
     return given
@@ -44,16 +74,26 @@ async def measure(names: list[str], options: Options) -> list[Row]:
     return rows
 
 
+def write(whole: report.Report) -> None:
+    """Each group of rows that was measured into its file, and into the README where that shows it."""
+    for group, file in RESULTS.items():
+        rows = [row for row in whole.rows if row.row in GROUPS[group]]
+        if rows:
+            found = msgspec.structs.replace(whole, rows=rows)
+            (ROOT / "bench" / file).write_text(report.markdown(found, group), encoding="utf-8")
+            README.write_text(report.shown(README.read_text(encoding="utf-8"), found, group), encoding="utf-8")
+
+
 def main() -> int:
     given = arguments()
     found = machine.look()
     print(report.heading(found), flush=True)
-    rows = asyncio.run(measure(given.names or list(ROWS), Options(given.rounds, given.seconds)))
+    rows = asyncio.run(measure(given.names, Options(given.rounds, given.seconds)))
     whole = report.report(found, rows, sys.argv[1:])
     if given.json:
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(whole)) + b"\n")
     if given.write:
-        RESULTS.write_text(report.markdown(whole), encoding="utf-8")
+        write(whole)
     return 0
 
 

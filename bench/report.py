@@ -1,6 +1,7 @@
 """The figures as lines for a terminal, as a Markdown table, and as JSON."""
 
 import datetime as dt
+import re
 import shlex
 import sys
 
@@ -47,16 +48,65 @@ def line(row: Row) -> str:
     return f"{text}   (goal {row.goal})" if row.goal else text
 
 
-def markdown(found: Report) -> str:
-    """The file that the README's figures point to."""
-    lines = [
-        "# Measured",
-        "",
-        f"`{found.command}` on {found.date}: {heading(found.machine)}.",
-        "",
+ABOUT = {
+    "main": [
+        "# Measured: the main job",
         "Medians of the rounds, skerry and its peer in turn, load generator and sink on the same cores. The peer is",
         "`bench/peers/diy.py` (paho-mqtt and onnxruntime) behind mosquitto with persistence: 50 devices, QoS 1, JSON, windows of",
         "32 messages, 8 features of 3 columns, a small network, an event for each window.",
+    ],
+    "inference": [
+        "# Measured: inference",
+        "Medians of the rounds, skerry and its peers in turn, callers on the same cores. The peer of a model by itself is plain",
+        "onnxruntime, one thread, no spinning. The peers of the rows `v2` are the model servers in `bench/peers/`, each written as",
+        "its own documents do, with the same network, the same requests and one session: mosec and LitServe batch at most 64",
+        "requests within a millisecond, FastAPI runs each by itself.",
+    ],
+    "storage": [
+        "# Measured: storage",
+        "Medians of the rounds, skerry and its peer in turn on the same disk. The peer of `sets` is rocksdict's `put` with sync;",
+        "that of `history` is SQLite: WAL, a table (series, time, value) with its primary key, a transaction an hour; 50 series of",
+        "20 hours, a sample a second, two decimals. `millions`: 56 hours of them with jitter, beside SQLite and beside rocksdict",
+        "with a row a sample, each in a process of its own; memory is what that took at most beside the samples.",
+    ],
+    "runtime": [
+        "# Measured: runtime",
+        "Medians of the rounds, load on the same cores. `idle` and `crowd`: all processes of a node with one model and no page, a",
+        "connection for each device of `crowd`. `loop_lag`: a probe in the agent wants to run every 5 ms. The peer of `fragments`",
+        "and `stacks` is the same without the pool, in numpy's own memory; up to 400 buffers of 1 KiB to 1 MiB are alive; that of",
+        "`leak` the same node in which nothing leaks.",
+    ],
+    "uplink": [
+        "# Measured: uplink",
+        "Medians of the rounds. The peer is each message published by itself at QoS 1 and acknowledged before the next, over the",
+        "same kind of connection to the same nats-server. Bytes of both directions, with 52 for the headers of each segment, which",
+        "the kernel counts; the ratio is how many times less the uplink takes. `uplink-raw`: a node with 50 devices, three values",
+        "of two decimals, and all that goes over its link. `uplink-demo`: ten minutes of the demo's pump station, an envelope for",
+        "each event and each minute, published as the node would.",
+    ],
+    "cluster": [
+        "# Measured: cluster",
+        "Medians of the rounds. Three network namespaces on one bridge, each with a nats-server (R3, routes with TLS, sync before",
+        "each acknowledgement) and a `ClusterManager` that runs its share of six partitions. From the moment of kill -9 until",
+        "others have run all that the dead one had. The partitions do nothing, so loading of a checkpoint is not in it.",
+    ],
+    "devices": [
+        "# Measured: devices",
+        "Medians of the rounds, devices on the same cores.",
+    ],
+}
+_BEGIN, _END = "<!-- measured: {group}; written by python -m bench {group} --write -->\n", "<!-- end of measured: {group} -->\n"
+
+
+def markdown(found: Report, group: str) -> str:
+    """The file that the README's figures of one group of rows point to."""
+    title, *about = ABOUT[group]
+    lines = [
+        title,
+        "",
+        f"`{found.command}` on {found.date}: {heading(found.machine)}.",
+        "",
+        *about,
         "",
         "| row | figure | skerry | peer | ratio | goal | rounds of skerry; of the peer |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -66,6 +116,31 @@ def markdown(found: Report) -> str:
         cells = [row.row, row.figure, number(row.skerry, row.unit), number(row.peer, row.unit), number(row.ratio), row.goal, rounds]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def shown(page: str, found: Report, group: str) -> str:
+    """A page with the rows of a group between its two marks; as it was where it has no such marks."""
+    begin, end = _BEGIN.format(group=group), _END.format(group=group)
+    before, mark, rest = page.partition(begin)
+    if not mark or end not in rest:
+        return page
+    lines = [f"{found.date}, {found.machine.cpu}, {found.machine.cores} cores:", "", "| figure | skerry | peer | ratio | goal |"]
+    lines.append("| --- | --- | --- | --- | --- |")
+    for row in found.rows:
+        cells = [row.figure, number(row.skerry, row.unit), number(row.peer, row.unit), number(row.ratio), goal(row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return f"{before}{begin}{chr(10).join(lines)}\n{end}{rest.partition(end)[2]}"
+
+
+def goal(row: Row) -> str:
+    """A row's goal, and whether it was missed: `ratio ≥ 2`, `≤ 20: **not reached**`."""
+    asked = re.fullmatch(r"(ratio )?([≥≤])? ?([\d,.]+)", row.goal)
+    value = row.ratio if asked is not None and asked[1] else row.skerry
+    if asked is None or value is None:
+        return row.goal
+    bound = float(asked[3].replace(",", ""))
+    reached = value >= bound if asked[2] == "≥" else value <= bound
+    return row.goal if reached else f"{row.goal}: **not reached**"
 
 
 def say(text: str) -> None:

@@ -18,6 +18,7 @@ import psutil
 
 from bench import load
 from bench.model import write_mlp
+from skerry.runtime import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 FEATURES = ["mean", "std", "rms", "peak", "crest", "kurtosis", "min", "max"]
@@ -57,17 +58,6 @@ max_inflight_messages 1000
 log_type none
 """
 PASSWORD = "bench-password"
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def cpu_of(pid: int) -> float:
@@ -151,7 +141,7 @@ class Skerry(System):
 
     def __init__(self, folder: Path, dedup: str = "off") -> None:
         super().__init__(folder)
-        self.port, self.api = free_ports(2)
+        self.port, self.api = free_ports("127.0.0.1", [0, 0])
         write_mlp(folder / "mlp.onnx", len(FEATURES) * len(VALUES))
         places = {"data": folder / "data", "mqtt": self.port, "api": self.api}
         text = TOML.format(**places, name=PIPELINE, values=json.dumps(VALUES), features=json.dumps(FEATURES), dedup=dedup)
@@ -215,7 +205,7 @@ class Diy(System):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        (self.port,) = free_ports(1)
+        (self.port,) = free_ports("127.0.0.1", [0])
         write_mlp(folder / "mlp.onnx", len(FEATURES) * len(VALUES))
         names = ["diy", "bench-sink", *(load.name_of(index) for index in range(200))]
         (folder / "passwords").write_text("".join(f"{name}:{PASSWORD}\n" for name in names))

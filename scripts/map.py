@@ -13,7 +13,7 @@ FOLDERS = {
     "bench": "each figure that the README quotes, printed by one command",
     "docs": "decisions and their reasons (adr/), and what a user looks up",
     "examples": "complete uses on real recordings",
-    "packaging": "systemd unit, container file",
+    "packaging": "systemd unit and its installer, container file, alerts and a dashboard",
     "requirements": "locked dependencies with the hashes of all their wheels",
     "scripts": "lock, map, programs that the tests need",
     "src": "the package; its rooms below, top floor first",
@@ -21,7 +21,7 @@ FOLDERS = {
 }
 # Floors from the top; a room that is not named comes last, and import-linter refuses it.
 ORDER = (
-    *("cli", "demo", "node", "config", "api", "dashboard", "worker", "uplink", "bundle"),
+    *("cli", "demo", "node", "config", "api", "dashboard", "worker", "serving", "historian", "connector", "uplink", "bundle"),
     *("pipeline", "device", "cluster"),
     *("http", "trust", "window", "inference", "store", "mqtt", "broker", "core", "runtime"),
 )

@@ -1,13 +1,29 @@
 """What every test may rely on: ports from the kernel, no process left behind, no silent skip in CI."""
 
 import os
-import socket
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, settings
+
+from skerry.runtime import free_ports as free_ports_of
+
+if TYPE_CHECKING:
+    from skerry.broker import WireClient
+    from tests.fixtures.nats import NatsServer
+
+# A machine that is busy draws examples slowly, and that is no fault of a test.
+settings.register_profile("skerry", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("skerry")
+
+# Nodes of tests that are not about the page go without: each would take a port, half a second and 70 MiB for it.
+os.environ.setdefault("SKERRY_DASHBOARD__ENABLED", "false")
 
 RUN_MARK = "PYTEST_RUN_MARK"
 OPTIONAL = "optional:"
@@ -15,14 +31,7 @@ SYSTEM = Path(__file__).parent / "system"
 
 
 def _reserve(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    return free_ports_of("127.0.0.1", [0] * count)
 
 
 @pytest.fixture
@@ -35,6 +44,38 @@ def free_port() -> int:
 def free_ports() -> Callable[[int], list[int]]:
     """As many different free TCP ports as are asked for."""
     return _reserve
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> "Iterator[NatsServer]":
+    """A nats-server of the test's own."""
+    from tests.fixtures.nats import NatsServer  # late: most tests go without
+
+    with NatsServer(tmp_path) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def client(server: "NatsServer") -> "AsyncIterator[WireClient]":
+    """A connection to it, with the node's streams and buckets made."""
+    found = await server.prepared()
+    yield found
+    found.close()
+    await found.closed
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 48 MiB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=48m", "skerry-test", str(place)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"optional: a file system cannot be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def _ours(process: psutil.Process, mark: str) -> bool:

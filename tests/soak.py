@@ -1,29 +1,49 @@
-"""The long fault test: `python -m tests.soak --minutes N`.
+"""The long fault tests: `python -m tests.soak [node] [store] [history] [uplink …] [--minutes N] …`; all by default.
 
-Rounds of load, each by new devices, with processes killed or stopped at random moments; after each round every message that was
-acknowledged is looked for in the windows. Ends with the counts as one table; exit 1 at the first thing that is wrong.
+`node`: rounds of load, each by new devices, with processes killed or stopped at random moments; after each round every message that
+was acknowledged is looked for in the windows. `store`: a writer is killed, its power is cut, its calls fail; what it had
+acknowledged is looked for. `history`: days of a hundred channels, each query beside numpy's. `steady`: a load under which no
+process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent.
+Ends with the counts; exit 1 at the first thing that is wrong.
 """
 
 import argparse
+import asyncio
 import contextlib
+import os
 import random
+import resource
 import shutil
 import signal
+import ssl
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+from skerry.cli import main as cli
+from tests.cluster import long as simulations
+from tests.cluster import machines
 from tests.fixtures.node import RunningNode
+from tests.inference.networks import report
+from tests.mqtt import soak as clients
+from tests.store import soak as stores
+from tests.system import steady as unchanging
+from tests.system import uplink_soak
 from tests.system.accounts import BOTH, EVERY, ONCE, Account, check, settle
 from tests.system.fleet import Device, Fleet
+from tests.system.logins import flooded
 from tests.system.rubbish import EACH, beside_rubbish
 
 KILLS = ("worker", "nats-server", "agent", "all")
 STOPS = ("worker", "agent")
 DEVICES, RATE = 8, 700.0
+ATTEMPTS, SILENT = 50_000, 5_000
 
 
 class Soak:
@@ -97,6 +117,17 @@ class Soak:
             f"{loud:.1f} ms beside {found.bad_per_s:.0f} bad messages/s: {loud / quiet:.1f} times"
         )
 
+    def floods(self, folder: Path) -> str:
+        """What floods at the door cost those who are trusted, on a node of its own."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * SILENT)), hard))
+        assert cli(["init", str(folder / "site"), "--tls", "-q"]) == 0
+        tls = folder / "site" / "data" / "tls"
+        lines = f'mqtts = "127.0.0.1:0"\ntls = {{ cert = "{tls}/server.pem", key = "{tls}/server.key" }}'
+        with RunningNode(folder, broker=lines) as node:
+            context = ssl.create_default_context(cafile=str(tls / "ca.pem"))
+            return "\n".join(asyncio.run(flooded(node, ATTEMPTS, SILENT, context)))
+
     def table(self) -> str:
         rows = {**self.faults, "faults in all": self.faults.total()}
         rows |= {
@@ -116,26 +147,97 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
-    given = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="skerry-soak-"))
-    say(f"seed {given.seed}, {given.minutes:g} minutes, {DEVICES} devices a round, {RATE:g} messages/s, data in {folder}")
+def node(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "node"; whether all was right."""
+    say(f"{given.minutes:g} minutes, {DEVICES} devices a round, {RATE:g} messages/s")
     soak = Soak(folder, given.seed)
     try:
         soak.run(given.minutes)
     except AssertionError as error:
-        say(f"{soak.table()}\nVIOLATION (the rows above are as of the round before): {error}\nkept: {folder}")
-        return 1
+        say(f"{soak.table()}\nVIOLATION (the rows above are as of the round before): {error}")
+        return False
     except KeyboardInterrupt:
         say("interrupted")
     finally:
         soak.node.close()
     say(soak.table())
-    (folder / "rubbish").mkdir()
-    say(soak.rubbish(folder / "rubbish"))
+    for name, work in (("rubbish", soak.rubbish), ("floods", soak.floods), ("networks", report)):
+        (folder / name).mkdir()
+        say(work(folder / name))
+    return True
+
+
+def store(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "store"; whether all was right."""
+    return _told(lambda: stores.faults(folder, given.seed, given.kills, say))
+
+
+def history(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "history"; whether all was right."""
+    return _told(lambda: stores.history(folder, given.seed, given.days, given.channels, say))
+
+
+def cluster(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "cluster"; whether all was right."""
+    machines_hold = _passes("tests/broker/test_growth.py") and _told(lambda: machines.report(folder, 100, given.seed))
+    return machines_hold and _told(simulations.report)
+
+
+def uplink(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "uplink"; whether all was right."""
+    return _told(lambda: uplink_soak.faults(folder, given.seed, given.minutes, say))
+
+
+def mqtt(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "mqtt"; whether all was right."""
+    return _told(lambda: clients.kills(folder, given.seed, max(1, given.kills // 3), say))
+
+
+def _passes(file: str) -> bool:
+    """Whether the tests of a file pass, with those that the suite leaves to the soak."""
+    argv = [sys.executable, "-m", "pytest", "-q", file]
+    return not subprocess.run(argv, env={**os.environ, "SKERRY_SOAK": "1"}, check=False).returncode
+
+
+def _told(work: Callable[[], str]) -> bool:
+    try:
+        say(work())
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the test was made to find
+        traceback.print_exc()
+        say(f"VIOLATION: {error!r}")
+        return False
+    return True
+
+
+def steady(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "steady"; whether all was right."""
+    say(f"{given.minutes:g} minutes, {unchanging.RATE:,.0f} messages/s")
+    told, flat = unchanging.steady(folder, given.minutes)
+    say(told)
+    return flat
+
+
+PARTS = {"node": node, "store": store, "history": history, "cluster": cluster, "steady": steady, "uplink": uplink, "mqtt": mqtt}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all by default")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the parts node and steady, each")
+    parser.add_argument("--kills", type=int, default=60, help="of store (and four times the power cuts); of mqtt a third")
+    parser.add_argument("--days", type=int, default=30, help="of the part history")
+    parser.add_argument("--channels", type=int, default=100, help="of the part history")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    given = parser.parse_args()
+    if unknown := [part for part in given.parts if part not in PARTS]:
+        parser.error(f"there is no part {unknown[0]!r}: {', '.join(PARTS)}")
+    folder = Path(tempfile.mkdtemp(prefix="skerry-soak-"))
+    for part in given.parts or PARTS:
+        say(f"{part}: seed {given.seed}, data in {folder / part}")
+        (folder / part).mkdir()
+        if not PARTS[part](folder / part, given):
+            say(f"kept: {folder}")
+            return 1
     with contextlib.suppress(OSError):
         shutil.rmtree(folder)
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from skerry.config import NodeConfig, Sections, find, load, show, socket_path
+from skerry.config import LISTS, NodeConfig, Sections, find, load, show, socket_path
 from skerry.core.errors import ConfigError
 
 WHOLE = """
@@ -20,6 +20,7 @@ capabilities = ["gpu", "camera"]
 workers = 2
 worker_threads = 1
 max_blocking_threads = 16
+keep_versions = 3
 thread_stack_size = "1MiB"
 [resources]
 memory = "1GiB"
@@ -42,6 +43,9 @@ max_size = "2GiB"
 compression = "zstd"
 [history]
 keep = { raw = "7d", "1m" = "90d", "1h" = "5y" }
+topics = ["devices/#"]
+max_size = "2GiB"
+max_series = 10000
 [api]
 listen = "127.0.0.1:8080"
 loopback = "read"
@@ -121,22 +125,21 @@ def test_an_empty_file_and_none_at_all_are_enough(tmp_path: Path) -> None:
         assert config.node.name
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("", "data/tokens.json"),
+        ('[node]\ndata_dir = "else"', "else/tokens.json"),
+        ('[node]\ndata_dir = "else"\n[api]\ntoken_file = "keys/t.json"', "keys/t.json"),
+        ('[api]\ntoken_file = "/etc/skerry/t.json"', "/etc/skerry/t.json"),
+    ],
+)
+def test_where_tokens_are_kept(tmp_path: Path, text: str, place: str) -> None:
+    assert load(written(tmp_path, text)).token_file == tmp_path.resolve() / place
+
+
 LATER = [
-    ('[broker]\nmqtts = "0.0.0.0:8883"', "broker.mqtts"),
-    ('[broker]\nwebsocket = "0.0.0.0:8083"', "broker.websocket"),
-    ('[broker]\ntls = { cert = "c", key = "k" }', "broker.tls"),
-    ('[api]\ntoken_file = "t"', "api.token_file"),
-    ('[api]\ntls = { cert = "c" }', "api.tls"),
-    ('[api]\nlisten = "0.0.0.0:80"', "api.listen"),
-    ("[dashboard]\nenabled = true", "dashboard.enabled"),
     ("[cluster]\nenabled = true", "cluster.enabled"),
-    ('[uplink]\nurl = "mqtts://centre"', "uplink.url"),
-    ('[history]\ntopics = ["devices/#"]', "history.topics"),
-    ('[[pipelines]]\nname = "p"\nsource = { topic = "a/+", values = ["x"] }\nsinks = ["history"]', "pipelines[0].sinks[0]"),
-    (
-        '[[pipelines]]\nname = "p"\nsource = { topic = "a/+", values = ["x"] }\nsinks = ["event", { kind = "uplink" }]',
-        "pipelines[0].sinks[1]",
-    ),
 ]
 
 
@@ -150,6 +153,12 @@ def test_what_comes_later_is_refused_with_a_sentence(tmp_path: Path, text: str, 
 
 
 WRONG = [
+    ('[uplink]\nurl = "http://a:b@centre"', "uplink.url: 'centre' is not of the kind mqtt; allowed: mqtt://host:port or mqtts://"),
+    ('[uplink]\ncommands = { allow = ["commands/#"] }', "uplink.commands.key: say who may command"),
+    (
+        '[[pipelines]]\nname = "p"\nsource = { topic = "a/+", values = ["x"] }\nsinks = ["event", { kind = "uplink" }]',
+        "pipelines[0].sinks[1]: the sink 'uplink' has no centre; set uplink.url",
+    ),
     ("[nod]", "unknown section 'nod', did you mean 'node'?"),
     ('[node]\nnmae = "x"', "node: unknown key 'nmae', did you mean 'name'?"),
     ('[node]\nname = "a b"', "node.name: 'a b' is not a node name"),
@@ -157,6 +166,7 @@ WRONG = [
     ("node = 5", "node: must be a table, not 5"),
     ("[[node]]", "node: must be a table"),
     ("[runtime]\nworkers = 0", "runtime.workers: 0 is out of range; allowed: 1 to 256"),
+    ("[runtime]\nkeep_versions = -1", "runtime.keep_versions: -1 is out of range; allowed: 0 to 1000"),
     ('[runtime]\nstall = "10ms"', "runtime.stall: must be 1s or more"),
     ('[resources]\nmemory = "64 apples"', "resources.memory: '64 apples' is not a size"),
     ('[resources]\nnetwork = "1MiB"', "resources.network: '1MiB' is not a rate"),
@@ -169,6 +179,10 @@ WRONG = [
     ('[broker]\nmax_payload = "9MiB"', "broker.max_payload: 9MiB is out of range"),
     ('[storage]\ncompression = "gzip"', "storage.compression: 'gzip' is not known; allowed: none, lz4, zstd"),
     ('[history]\nkeep = { "2m" = "1d" }', "history.keep: unknown level '2m'"),
+    ('[history]\nkeep = { raw = "1m" }', "history.keep.raw: 1m is too short; allowed: 1h or more"),
+    ('[history]\ntopics = ["a/#", "b/#/c"]', "history.topics[1]: 'b/#/c': # may only be the last level"),
+    ('[history]\nmax_size = "1MiB"', "history.max_size: 1MiB is too small; allowed: 32MiB or more"),
+    ("[history]\nmax_series = 0", "history.max_series: 0 is out of range"),
     ('[uplink]\nkind = "pigeon"', "uplink.kind: "),
     ("models = 5", "models: must be written as [[models]]"),
     ("[models]\nname = 1", "models: must be written as [[models]]"),
@@ -296,7 +310,7 @@ def test_show_has_every_key_and_can_be_written_as_json(tmp_path: Path) -> None:
     keys = [key for key, _, _ in rows]
     assert len(set(keys)) == len(keys)
     for section in msgspec.structs.fields(Sections):
-        if section.name not in ("models", "pipelines"):
+        if section.name not in LISTS:
             wanted = {f"{section.name}.{field.encode_name}" for field in msgspec.structs.fields(section.type)}
             assert wanted <= set(keys)
     assert {"models[0].name", "models[1].file", "pipelines[0].rule", "pipelines[1].features"} <= set(keys)

@@ -12,14 +12,21 @@ from typing import Any, Literal
 import msgspec
 
 from skerry.api import ApiConfig
-from skerry.broker import BrokerConfig, parse_address
+from skerry.broker import BrokerConfig
+from skerry.connector import ConnectorSpec, parse_connectors
+from skerry.core.clock import Clock
 from skerry.core.errors import ConfigError, suggestion
 from skerry.core.settings import Tables, build, load_tables, place
 from skerry.core.units import at_key, parse_duration, parse_rate, parse_size
-from skerry.inference import ModelConfig, Models
-from skerry.pipeline import PipelineSpec, parse_pipeline
+from skerry.dashboard import DashboardConfig
+from skerry.inference import MOST_VERSIONS, Catalogue, ModelConfig, Models
+from skerry.pipeline import PipelineSpec, check_filter, parse_pipeline
+from skerry.runtime import check_stack
+from skerry.uplink import UplinkConfig
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+LISTS = ("models", "pipelines", "connectors")
+"""What is written as [[…]]."""
 _LATER = "is not part of this version"
 
 
@@ -41,32 +48,47 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RuntimeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[runtime]`: processes and threads. `stall`: a worker that gets nowhere for so long is killed and started again."""
+    """`[runtime]`: processes and threads. `stall`: a worker that gets nowhere for so long is killed and started again.
+    `keep_versions`: added versions of a model that stay, besides the active one, its shadow, what a rollback goes to, and what a
+    pipeline names.
+    """
 
     workers: int = 1
     worker_threads: int = 1
     max_blocking_threads: int = 16
     thread_stack_size: str = "1MiB"
     stall: str = "10s"
+    keep_versions: int = 3
 
     def __post_init__(self) -> None:
         for where in ("workers", "worker_threads", "max_blocking_threads"):
             if not 1 <= getattr(self, where) <= 256:
                 raise ConfigError(f"{getattr(self, where)} is out of range", where=where, allowed="1 to 256")
-        at_key("thread_stack_size", parse_size, self.thread_stack_size)
+        if not 0 <= self.keep_versions <= MOST_VERSIONS:
+            raise ConfigError(f"{self.keep_versions} is out of range", where="keep_versions", allowed=f"0 to {MOST_VERSIONS}")
+        check_stack(at_key("thread_stack_size", parse_size, self.thread_stack_size))
         if at_key("stall", parse_duration, self.stall) < 1_000_000:
             raise ConfigError("must be 1s or more", where="stall")
 
 
 class ResourcesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[resources]`: what the whole node may use."""
+    """`[resources]`: what the whole node may use; and when pipelines shed: after `max_lag` messages have waited for one, or another
+    limit was near, for `shed_after`; what was shed comes back after `recover_after` of calm."""
 
     memory: str = "1GiB"
     cpu: float = 2.0
     network: str = ""
     disk: str = "8GiB"
+    max_lag: int = 10_000
+    shed_after: str = "10s"
+    recover_after: str = "1m"
 
     def __post_init__(self) -> None:
+        if self.max_lag < 1:
+            raise ConfigError("must be 1 message or more", where="max_lag")
+        for where in ("shed_after", "recover_after"):
+            if at_key(where, parse_duration, getattr(self, where)) < 2_000_000:
+                raise ConfigError(f"{getattr(self, where)} is too short", where=where, allowed="2s or more")
         at_key("memory", parse_size, self.memory)
         at_key("disk", parse_size, self.disk)
         if self.network:
@@ -76,14 +98,15 @@ class ResourcesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DevicesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[devices]`: how long challenges and tokens live."""
+    """`[devices]`: how long a challenge waits for its answer, and how long a token lets a device in."""
 
     challenge_ttl: str = "30s"
     token_ttl: str = "1h"
 
     def __post_init__(self) -> None:
-        at_key("challenge_ttl", parse_duration, self.challenge_ttl)
-        at_key("token_ttl", parse_duration, self.token_ttl)
+        for where, least, most in (("challenge_ttl", "1s", "10m"), ("token_ttl", "1s", "365d")):
+            if not parse_duration(least) <= at_key(where, parse_duration, getattr(self, where)) <= parse_duration(most):
+                raise ConfigError(f"{getattr(self, where)} is out of range", where=where, allowed=f"{least} to {most}")
 
 
 class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,31 +120,39 @@ class StorageSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         at_key("max_size", parse_size, self.max_size)
 
 
-class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[history]`: how long each level is kept."""
+_KEEP = {"raw": "7d", "1m": "90d", "1h": "5y"}
 
-    keep: dict[str, str] = msgspec.field(default_factory=lambda: {"raw": "7d", "1m": "90d", "1h": "5y"})
+
+class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[history]`: what is kept of sensors without a pipeline's history sink, how long each level is kept, and its bounds.
+
+    `topics`: filters of topics whose numbers are kept. `max_series`: further series are counted and left out.
+    """
+
+    keep: dict[str, str] = msgspec.field(default_factory=lambda: dict(_KEEP))
     topics: tuple[str, ...] = ()
+    max_size: str = "2GiB"
+    max_series: int = 10_000
 
     def __post_init__(self) -> None:
         for level, text in self.keep.items():
-            if level not in ("raw", "1m", "1h"):
+            if level not in _KEEP:
                 raise ConfigError(f"unknown level {level!r}", where="keep", allowed="raw, 1m, 1h")
-            at_key("keep", parse_duration, text)
-        if self.topics:
-            raise ConfigError(f"history {_LATER}", where="topics", mend="leave it out")
+            if at_key("keep", parse_duration, text) < parse_duration("1h"):
+                raise ConfigError(f"{text} is too short", where=f"keep.{level}", allowed="1h or more")
+        for at, topic in enumerate(self.topics):
+            try:
+                check_filter(topic)
+            except ConfigError as error:
+                raise ConfigError(error.message, where=f"topics[{at}]", mend=error.mend) from error
+        if at_key("max_size", parse_size, self.max_size) < parse_size("32MiB"):
+            raise ConfigError(f"{self.max_size} is too small", where="max_size", allowed="32MiB or more")
+        if not 1 <= self.max_series <= 1_000_000:
+            raise ConfigError(f"{self.max_series} is out of range", where="max_series", allowed="1 to 1000000")
 
-
-class DashboardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[dashboard]`: the web page. `enabled` left out: shown where it is installed."""
-
-    enabled: bool | None = None
-    listen: str = "127.0.0.1:8081"
-
-    def __post_init__(self) -> None:
-        parse_address(self.listen, "listen")
-        if self.enabled:
-            raise ConfigError(f"the dashboard {_LATER}", where="enabled", mend="leave it out or set it to false")
+    def kept(self, level: str) -> int:
+        """Microseconds that a level is kept."""
+        return parse_duration(self.keep.get(level, _KEEP[level]))
 
 
 class ClusterSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,23 +172,6 @@ class ClusterSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"the cluster {_LATER}", where="enabled", mend="set it to false")
 
 
-class UplinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[uplink]`: the link to the centre; enabled by `url`."""
-
-    kind: Literal["mqtt", "http", "nats", "file"] = "mqtt"
-    url: str = ""
-    credentials: str = ""
-    batch: dict[str, int | str] = msgspec.field(default_factory=lambda: {"messages": 1000, "delay": "5s"})
-    compression: Literal["none", "zstd"] = "zstd"
-    select: tuple[str, ...] = ("event", "1m")
-    redact: tuple[str, ...] = ()
-    rate: str = ""
-
-    def __post_init__(self) -> None:
-        if self.url:
-            raise ConfigError(f"the uplink {_LATER}", where="url", mend="leave the section out")
-
-
 class Sections(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file as a whole."""
 
@@ -169,11 +183,12 @@ class Sections(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage: StorageSection = StorageSection()
     history: HistorySection = HistorySection()
     api: ApiConfig = ApiConfig()
-    dashboard: DashboardSection = DashboardSection()
+    dashboard: DashboardConfig = DashboardConfig()
     cluster: ClusterSection = ClusterSection()
-    uplink: UplinkSection = UplinkSection()
+    uplink: UplinkConfig = UplinkConfig()
     models: tuple[ModelConfig, ...] = ()
     pipelines: tuple[PipelineSpec, ...] = ()
+    connectors: tuple[ConnectorSpec, ...] = ()
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
@@ -187,11 +202,12 @@ class NodeConfig(msgspec.Struct, frozen=True):
     storage: StorageSection
     history: HistorySection
     api: ApiConfig
-    dashboard: DashboardSection
+    dashboard: DashboardConfig
     cluster: ClusterSection
-    uplink: UplinkSection
+    uplink: UplinkConfig
     models: tuple[ModelConfig, ...]
     pipelines: tuple[PipelineSpec, ...]
+    connectors: tuple[ConnectorSpec, ...]
     tables: Tables
 
     @property
@@ -206,6 +222,30 @@ class NodeConfig(msgspec.Struct, frozen=True):
     @property
     def data_dir(self) -> Path:
         return (self.base / self.node.data_dir).resolve()
+
+    @property
+    def store_path(self) -> Path:
+        """Where `[storage]` lies."""
+        return (self.base / self.storage.path).resolve()
+
+    @property
+    def history_path(self) -> Path:
+        """Where the history lies."""
+        return self.data_dir / "history"
+
+    def catalogue(self, clock: Clock | None = None) -> Catalogue:
+        """The models of the file, and those that were added to the node."""
+        return Catalogue(self.data_dir / "models", self.models, self.base, clock)
+
+    @property
+    def token_file(self) -> Path:
+        """Where the tokens of the API are kept."""
+        return (self.base / self.api.token_file).resolve() if self.api.token_file else self.data_dir / "tokens.json"
+
+    @property
+    def model_cache(self) -> Path:
+        """Where workers and the model server keep optimized graphs."""
+        return self.data_dir / "models" / "optimized"
 
     def pipeline_tables(self) -> list[dict[str, Any]]:
         """The raw `[[pipelines]]` tables."""
@@ -231,8 +271,12 @@ def find(explicit: Path | None) -> Path | None:
     return None
 
 
-def load(path: Path | None) -> NodeConfig:
-    """Read and check a configuration. Raises `ConfigError` with file, key, value and what is allowed."""
+def load(path: Path | None, with_models: bool = True) -> NodeConfig:
+    """Read and check a configuration. Raises `ConfigError` with file, key, value and what is allowed.
+
+    Args:
+        with_models: whether the models that pipelines name must be there, in the file or added to the catalogue.
+    """
     tables = load_tables(path)
     where = place(path)
     known = {field.name: field.type for field in msgspec.structs.fields(Sections)}
@@ -241,7 +285,7 @@ def load(path: Path | None) -> NodeConfig:
             raise ConfigError(f"unknown section {key!r}{suggestion(key, known)}", where=where, allowed=", ".join(known))
     sections: dict[str, Any] = {}
     for name, kind in known.items():
-        if name not in ("models", "pipelines"):
+        if name not in LISTS:
             sections[name] = build(kind, tables.values.get(name, {}), f"{where}: {name}")
     sections["models"] = tuple(
         build(ModelConfig, table, f"{where}: models[{at}]") for at, table in enumerate(_list(tables, "models", where))
@@ -249,9 +293,21 @@ def load(path: Path | None) -> NodeConfig:
     sections["pipelines"] = tuple(
         parse_pipeline(table, f"{where}: pipelines[{at}]") for at, table in enumerate(_list(tables, "pipelines", where))
     )
+    sections["connectors"] = parse_connectors(_list(tables, "connectors", where), f"{where}: connectors")
     config = NodeConfig(**sections, tables=tables)
-    _check_names(config, where)
+    _check_uplink(config, where)
+    _check_names(config, where, with_models)
     return config
+
+
+def _check_uplink(config: NodeConfig, where: str) -> None:
+    for at, spec in enumerate(config.pipelines):
+        for number, sink in enumerate(spec.sinks):
+            if sink.kind == "uplink" and not config.uplink.url:
+                place_of = f"{where}: pipelines[{at}].sinks[{number}]"
+                raise ConfigError("the sink 'uplink' has no centre", where=place_of, mend="set uplink.url")
+    for filter_ in config.uplink.commands.allow:
+        check_filter(filter_)
 
 
 def _list(tables: Tables, key: str, where: str) -> list[Any]:
@@ -261,7 +317,7 @@ def _list(tables: Tables, key: str, where: str) -> list[Any]:
     return found
 
 
-def _check_names(config: NodeConfig, where: str) -> None:
+def _check_names(config: NodeConfig, where: str, with_models: bool) -> None:
     names = [spec.name for spec in config.pipelines]
     for name in names:
         if names.count(name) > 1:
@@ -270,8 +326,10 @@ def _check_names(config: NodeConfig, where: str) -> None:
         models = Models(config.models, config.base)
     except ConfigError as error:
         raise error.at(where) from error
+    if (config.data_dir / "models").is_dir():
+        models = Models(config.catalogue().configs(), config.base)
     for at, spec in enumerate(config.pipelines):
-        if spec.model:
+        if spec.model and with_models:
             try:
                 models.find(spec.model)
             except ConfigError as error:
@@ -284,7 +342,7 @@ def show(path: Path | None) -> list[tuple[str, Any, str]]:
     rows: list[tuple[str, Any, str]] = []
     for field in msgspec.structs.fields(Sections):
         section = getattr(config, field.name)
-        if field.name in ("models", "pipelines"):
+        if field.name in LISTS:
             tables = config.tables.values.get(field.name, [])
             for at, table in enumerate(tables):
                 rows += [(f"{field.name}[{at}].{key}", value, place(path)) for key, value in table.items()]
@@ -306,7 +364,8 @@ def schema() -> dict[str, Any]:
     found = msgspec.json.schema(Sections)
     sinks = found["$defs"]["PipelineSpec"]["properties"]["sinks"]
     # `"event"` stands for `{kind = "event"}`; the other kinds need more than their name
-    sinks["items"] = {"anyOf": [{"enum": ["event"]}, sinks["items"]]}
+    sinks["items"] = {"anyOf": [{"enum": ["event", "history"]}, sinks["items"]]}
+    found["$defs"]["ConnectorSpec"]["properties"].pop("table")  # the keys of its kind stand beside the others
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "skerry.toml", **found}
 
 

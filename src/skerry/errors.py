@@ -8,10 +8,11 @@ from skerry.core.errors import (
     OverloadedError,
     RejectedError,
     SkerryError,
+    StoreFull,
     UnavailableError,
 )
 
 __all__ = [
     "ConfigError", "CorruptError", "FencedError", "InsufficientResources", "OverloadedError", "RejectedError", "SkerryError",
-    "UnavailableError",
+    "StoreFull", "UnavailableError",
 ]  # fmt: skip

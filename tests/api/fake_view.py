@@ -1,15 +1,22 @@
 """A node in memory: implements `NodeView` as the real one does, for the tests of the API and of the command line."""
 
 import asyncio
+import base64
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from skerry.api import Api, ApiConfig, NodeView
+from skerry.api import Api, ApiConfig, NodeView, TokenStore
 from skerry.core.clock import from_rfc3339, to_rfc3339
 from skerry.core.errors import ConfigError, RejectedError, UnavailableError
+from skerry.http import Request, Response, json_response
+from skerry.pipeline import filter_matches
+from skerry.store import KeyValueStore, StorageConfig
+from tests.api.fake_connectors import FakeConnectors
+from tests.api.fake_uplink import FakeUplink
+from tests.api.noted import Noted
 
 Row = dict[str, Any]
 BOOKS: Row = {
@@ -44,14 +51,35 @@ def event(number: int, pipeline: str = "bearing", key: str = "pump-1") -> Row:
     }
 
 
+class FakeAlarms:
+    """One alarm, `a1`; what is done about it is kept in `noted`."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, str, str, int]] = []
+
+    async def shown(self) -> Row:
+        return {"alarms": [{"alarm_id": "a1"}], "complete": True}
+
+    async def note(self, id: str, what: str, by: str, comment: str, duration: int = 0) -> Row | None:
+        if id != "a1":
+            return None
+        self.noted.append((what, by, comment, duration))
+        return {"alarm_id": id}
+
+
 class FakeView:
     """Two pipelines, no devices; `add_event` puts an event out."""
 
     def __init__(self) -> None:
         self.is_ready = True
+        self.uplink = FakeUplink()
+        self.alarms = FakeAlarms()
+        self.connectors = FakeConnectors()
         self.paused: set[str] = set()
         self.letters: dict[str, list[Row]] = {"bearing": [], "level": []}
         self.known: dict[str, Row] = {}
+        self.given: dict[str, str] = {}
+        self.token_asks: list[tuple[str, str, str, str]] = []
         self.log: list[Row] = []
         self.bell = asyncio.Condition()
         self.streams = 0
@@ -59,6 +87,14 @@ class FakeView:
         self.closed = asyncio.Event()
         self.wrong_file = False
         self.broken_stream = False
+        self.active = "2"
+        self.shadow: str | None = None
+        self.gone: set[str] = set()
+        self.kept: KeyValueStore | None = None
+        self.history: dict[str, list[tuple[int, float]]] = {}
+        self.backed_up = False
+        self.messages_log: list[Row] = []
+        self.asked: tuple[int | None, str] = (None, "")
 
     async def add_event(self, row: Row) -> None:
         async with self.bell:
@@ -79,13 +115,19 @@ class FakeView:
             "uptime_ratio": 0.99987,
             "pipelines": self.pipelines(),
             "models": self.models(),
-            "broker": {"sentence": "serving MQTT on 127.0.0.1:1883"},
+            "broker": {"sentence": "serving MQTT on 127.0.0.1:1883", "url": "https://127.0.0.1:8080"},
             "storage": {"sentence": "12.0 MiB of 8.0 GiB"},
             "uplink": None,
             "cluster": None,
             "ledger": BOOKS,
             "warnings": ["the clock was set back by 3 s"],
         }
+
+    def uptime(self, over_us: int) -> Row:
+        times = {"begin": "2026-01-01T00:00:00.000Z", "end": "2026-01-01T00:01:30.000Z"}
+        gap = {**times, "seconds": 90.0, "planned": True, "reason": "it was stopped", "over": True}
+        sums = {"up_s": over_us / 1e6, "planned_s": 90.0, "unplanned_s": 0.0, "starts": 2, "gaps": [gap] if over_us else []}
+        return {"since": times["begin"], "until": times["end"], "ratio": 0.99987, **sums}
 
     def pipelines(self) -> list[Row]:
         return [self._row("bearing"), self._row("level")]
@@ -150,11 +192,47 @@ class FakeView:
     def metrics(self) -> str:
         return 'skerry_messages_received_total{pipeline="bearing"} 1204\n'
 
+    async def model_server(self, request: Request) -> Response:
+        return json_response({"served": request.path, "bytes": len(request.body)})
+
     def models(self) -> list[Row]:
         signature = {"name": "x", "dtype": "tensor(float)", "shape": [None, 18]}
         old = {"name": "bearing", "version": "1", "active": False, "file": "old.onnx", "error": "the file does not exist"}
         new = {"name": "bearing", "version": "2", "active": True, "file": "new.onnx", "inputs": [signature], "outputs": []}
         return [old, {**new, "metadata": {"labels": "good, bad"}}]
+
+    def model(self, name: str) -> Row | None:
+        versions = [row for row in self.models() if row["name"] == name and f"{name}@{row['version']}" not in self.gone]
+        return {"name": name, "active": self.active, "versions": versions, "shadow": self.shadow} if versions else None
+
+    async def model_add(
+        self,
+        name: str,
+        file: str,
+        version: str | None,
+        labels: list[str],
+        threshold: float | None,
+        features: list[str],
+        convert: bool,
+    ) -> Row:
+        if not file.endswith(".onnx"):
+            raise RejectedError("the file is no ONNX model", where=file)
+        given = {"labels": labels, "threshold": threshold, "features": features, "convert": convert}
+        return {"name": name, "version": version or "3", "state": "staged", **given}
+
+    async def model_activate(self, name: str, version: str) -> None:
+        if version not in ("1", "2"):
+            raise RejectedError(f"model {name!r} has no version {version!r}", mend="allowed: 1, 2")
+        self.active = version
+
+    async def model_rollback(self, name: str) -> None:
+        self.active = "1"
+
+    async def model_shadow(self, name: str, version: str | None) -> None:
+        self.shadow = version
+
+    async def model_remove(self, name: str, version: str) -> None:
+        self.gone.add(f"{name}@{version}")
 
     async def devices(self) -> list[Row]:
         return list(self.known.values())
@@ -162,17 +240,73 @@ class FakeView:
     async def device(self, id: str) -> Row | None:
         return self.known.get(id)
 
-    async def device_add(self, id: str, password: str | None, topics: list[str]) -> Row:
+    async def device_add(
+        self, id: str, topics: list[str], password: str | None = None, key: str = "", certificate: str = ""
+    ) -> Row:
         if id in self.known:
             raise RejectedError(f"device {id!r} is there already", mend="remove it first")
         self.known[id] = {"id": id, "kind": "password", "revoked": False, "topics": topics}
-        return {**self.known[id], "password": password or f"made-for-{id}"}
+        return self._given(id, password, key, certificate)
+
+    async def device_rotate(self, id: str, password: str | None, key: str, certificate: str) -> Row:
+        if self.known[id]["revoked"]:
+            raise RejectedError(f"device {id!r} is revoked", mend="remove it and add it again")
+        return self._given(id, password, key, certificate)
+
+    def _given(self, id: str, password: str | None, key: str, certificate: str) -> Row:
+        self.given[id] = key or certificate or password or f"made-for-{id}"
+        self.known[id]["kind"] = "key" if key else "certificate" if certificate else "password"
+        return {**self.known[id]} if key or certificate else {**self.known[id], "password": password or f"made-for-{id}"}
+
+    async def auth_challenge(self, device: str, address: str) -> Row:
+        return {"challenge": base64.b64encode(bytes(32)).decode(), "expires_in": 30.0}
+
+    async def auth_token(self, device: str, challenge: str, signature: str, address: str) -> Row | None:
+        self.token_asks.append((device, challenge, signature, address))
+        return {"token": f"token-of-{device}", "expires_in": 3600} if signature == "right" else None
 
     async def device_revoke(self, id: str) -> None:
         self.known[id]["revoked"] = True
 
     async def device_remove(self, id: str) -> None:
         del self.known[id]
+
+    async def backup_begin(self) -> Row:
+        return {"place": "backup", "copied": ["store"], "seconds": 900.0}
+
+    async def backup_end(self) -> None:
+        self.backed_up = True
+
+    async def store(self) -> KeyValueStore:
+        if self.kept is None:
+            self.kept = KeyValueStore(StorageConfig(), memory=True)
+            await self.kept.open()
+        return self.kept
+
+    async def series(self, prefix: str, after: str, limit: int) -> list[str]:
+        return [name for name in sorted(self.history) if name.startswith(prefix) and name > after][:limit]
+
+    async def series_page(
+        self, name: str, start: int, end: int, every: int | None, aggregate: str, limit: int
+    ) -> Row | None:
+        if name not in self.history:
+            return None
+        rows = [(time, value) for time, value in self.history[name] if start <= time < end]
+        following = rows[limit][0] if len(rows) > limit else None
+        self.asked = (every, aggregate)
+        return {"times": [t for t, _ in rows[:limit]], "values": [v for _, v in rows[:limit]], "next": following}
+
+    async def messages(self, topic: str, since: int | None, limit: int, after: str | None) -> Row:
+        behind = [row for row in self.messages_log if row["sequence"] > int(after or 0) and row["at"] * 1e6 >= (since or 0)]
+        page = [row for row in behind if filter_matches(topic, row["topic"])][:limit]
+        last = page[-1] if page else None
+        return {
+            "messages": page,
+            "next": str(last["sequence"]) if last else None,
+            "through": last["at"] if last else None,
+            "oldest": self.messages_log[0]["at"] if self.messages_log else None,
+            "trimmed": bool(self.messages_log) and self.messages_log[0]["sequence"] > 1,
+        }
 
     async def deadletters(self, pipeline: str, limit: int, after: str | None) -> tuple[list[Row], str | None]:
         begin = int(after or 0)
@@ -205,8 +339,11 @@ class FakeView:
 class Serving:
     """The API over a fake node, in a thread with a loop of its own."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, config: ApiConfig | None = None, tokens: TokenStore | None = None) -> None:
         self.socket = socket
+        self.config = config or ApiConfig(listen="127.0.0.1:0")
+        self.tokens = tokens
+        self.noted = Noted()
         self.url = ""
         self.view: FakeView
         self.loop = asyncio.new_event_loop()
@@ -219,12 +356,14 @@ class Serving:
     async def _serve(self) -> None:
         self.view = FakeView()
         view: NodeView = self.view
-        api = Api(view, ApiConfig(listen="127.0.0.1:0"), self.socket, "0.1.0")
+        api = Api(view, self.config, self.socket, "0.1.0", tokens=self.tokens, audit=self.noted)
         self._task = asyncio.create_task(api.run())
         await api.listening.wait()
         self.url = f"http://{api.address}"
         self._started.set()
         await asyncio.gather(self._task, return_exceptions=True)
+        if self.view.kept is not None:
+            await self.view.kept.close()
 
     @contextmanager
     def running(self) -> Iterator["Serving"]:

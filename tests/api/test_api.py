@@ -69,6 +69,8 @@ async def test_metrics(tmp_path: Path) -> None:
 async def test_node_pipelines_models_config(tmp_path: Path) -> None:
     async with asking(tmp_path) as (view, client):
         assert await client.get(f"{V1}/node") == await view.status()
+        assert await client.get(f"{V1}/node/uptime") == view.uptime(0)
+        assert await client.get(f"{V1}/node/uptime", {"over": "30d"}) == view.uptime(30 * 86_400_000_000)
         assert await client.get(f"{V1}/pipelines") == {"pipelines": view.pipelines()}
         assert await client.get(f"{V1}/pipelines/bearing") == view.pipeline("bearing")
         assert await client.get(f"{V1}/models") == {"models": view.models()}
@@ -79,6 +81,46 @@ async def test_node_pipelines_models_config(tmp_path: Path) -> None:
             await client.get(f"{V1}/pipelines/baering")
         with pytest.raises(RejectedError, match="unknown parameter"):
             await client.get(f"{V1}/node", {"x": 1})
+
+
+async def test_models_are_added_switched_shadowed_and_removed(tmp_path: Path) -> None:
+    one = f"{V1}/models/bearing"
+    async with asking(tmp_path) as (view, client):
+        assert await client.get(one) == view.model("bearing")
+        given = {"labels": ["good", "bad"], "threshold": 0.5, "features": ["a", "b"], "convert": True}
+        added = await client.post(f"{V1}/models", {"name": "bearing", "file": "/tmp/n.onnx", **given})
+        assert added == {"name": "bearing", "version": "3", "state": "staged", **given}
+        assert (await client.post(f"{one}/activate", {"version": "1"}))["active"] == "1"
+        assert (await client.post(f"{one}/activate", {"version": "2"}))["active"] == "2"
+        assert (await client.post(f"{one}/rollback"))["active"] == "1"
+        assert (await client.post(f"{one}/shadow", {"version": "2"}))["shadow"] == "2"
+        assert (await client.post(f"{one}/shadow", {"version": None}))["shadow"] is None
+        assert await client.delete(f"{one}/versions/2") == {"removed": "bearing@2"}
+        assert [row["version"] for row in (await client.get(one))["versions"]] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "body", "reason"),
+    [
+        ("bearing/activate", {"version": "9"}, "no version '9'; allowed: 1, 2"),
+        ("bearing/activate", {}, "missing required field `version`"),
+        ("bearing/activate", {"version": 2}, "Expected `str`, got `int`"),
+        ("bearing/activate", {"version": "2", "now": True}, "unknown field `now`"),
+        ("bearing/shadow", {}, "missing required field `version`"),
+        ("baering/activate", {"version": "2"}, "there is no model 'baering', did you mean 'bearing'"),
+        ("baering/rollback", {}, "there is no model 'baering'"),
+        ("", {"name": "bearing", "file": "n.txt"}, "the file is no ONNX model"),
+        ("", {"name": "bearing"}, "missing required field `file`"),
+    ],
+)
+async def test_what_is_wrong_with_a_request_for_a_model_is_said(
+    tmp_path: Path, verb: str, body: dict[str, Any], reason: str
+) -> None:
+    async with asking(tmp_path) as (view, client):
+        with pytest.raises(RejectedError) as caught:
+            await client.post(f"{V1}/models/{verb}".rstrip("/"), body)
+        assert reason in str(caught.value)
+        assert view.active == "2"
 
 
 async def test_pause_and_resume(tmp_path: Path) -> None:
@@ -229,8 +271,10 @@ async def test_reload(tmp_path: Path) -> None:
 
 
 async def test_openapi_names_every_route_and_each_is_there(tmp_path: Path) -> None:
-    async with asking(tmp_path) as (_, client):
+    async with asking(tmp_path) as (view, client):
         await client.post(f"{V1}/devices", {"id": "x"})
+        await client.post(f"{V1}/kv/k", {"value": "v"})
+        view.history = {"bearing": []}
         document = await client.get(f"{V1}/openapi.json")
         assert document["openapi"].startswith("3.1")
         operations = [(path, method, each) for path, methods in document["paths"].items() for method, each in methods.items()]
@@ -239,12 +283,13 @@ async def test_openapi_names_every_route_and_each_is_there(tmp_path: Path) -> No
             named = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
             assert all(f"{{{name}}}" in path for name in named)
             if method == "get" and "/stream" not in path:
-                answer = path.replace("{name}", "bearing").replace("{id}", "x")
+                answer = path.replace("{name}", "bearing").replace("{id}", "x").replace("{key}", "k")
                 if "json" in str(operation["responses"]["200"]["content"]):
                     assert await client.get(answer) is not None
         assert document["paths"][f"{V1}/devices"]["post"]["requestBody"]["content"]["application/json"]["schema"]["required"] == [
             "id"
         ]
+        await (await view.store()).close()
 
 
 async def test_a_page_of_another_site_cannot_drive_the_node(tmp_path: Path) -> None:
@@ -264,7 +309,7 @@ async def test_a_port_for_reading_only(tmp_path: Path) -> None:
     async with serving(tmp_path, loopback="read") as (_, api):
         async with AsyncClient(f"http://{api.address}") as client:
             assert await client.get(f"{V1}/pipelines")
-            with pytest.raises(RefusedError, match="use the `skerry` command on this machine"):
+            with pytest.raises(RefusedError, match="use the `skerry` command on the node's computer"):
                 await client.post(f"{V1}/pipelines/bearing/pause")
         async with AsyncClient(tmp_path / "s.sock") as client:
             assert (await client.post(f"{V1}/pipelines/bearing/pause"))["state"] == "paused"

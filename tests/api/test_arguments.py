@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.api.arguments import body, limit_of, moment_of, query, whole
+from skerry.api.arguments import body, duration_of, limit_of, moment_of, query, whole
 from skerry.core.errors import RejectedError
 from skerry.http import Request
 
@@ -60,14 +60,25 @@ def test_times(text: str | None, moment: int | None) -> None:
     assert moment_of(text, "since") == moment
 
 
-@pytest.mark.parametrize("text", ["yesterday", "nan", "inf", "1e999", "2025-13-01"])
+@pytest.mark.parametrize("text", ["yesterday", "nan", "inf", "1e999", "2025-13-01", "99999999999999999999", "-1e15"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(RejectedError, match="is not a time"):
         moment_of(text, "since")
 
 
+@pytest.mark.parametrize(("text", "microseconds"), [(None, 0), ("", 0), ("30d", 30 * 86_400_000_000), ("5s", 5_000_000)])
+def test_durations(text: str | None, microseconds: int) -> None:
+    assert duration_of(text, "over") == microseconds
+
+
+@pytest.mark.parametrize("text", ["30", "-5s", "month", "5 parsecs"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(RejectedError, match="is not a duration"):
+        duration_of(text, "over")
+
+
 def test_bodies() -> None:
     assert body(Request("POST", "/x", body=b'{"id": "a"}'), Body) == Body("a")
-    for wrong in (b"", b"[]", b"{", b'{"id": 1}', b'{"id": "a", "more": 1}', b"\xff"):
+    for wrong in (b"", b"[]", b"{", b'{"id": 1}', b'{"id": "a", "more": 1}', b"\xff", b'{"id": "\xff"}', b"[" * 100_000):
         with pytest.raises(RejectedError, match="the body will not do"):
             body(Request("POST", "/x", body=wrong), Body)

@@ -114,7 +114,7 @@ def test_a_row_is_the_median_of_its_rounds_and_the_ratio_of_the_medians() -> Non
 
 def test_the_table_names_machine_and_command() -> None:
     machine = Machine("a cpu", 2, "Linux 6", 0.5, {"python": "3.12"})
-    text = markdown(report(machine, [median_row("r", "f", "/s", "", [30_000.0])], ["r", "--rounds", "1"]))
+    text = markdown(report(machine, [median_row("r", "f", "/s", "", [30_000.0])], ["r", "--rounds", "1"]), "main")
     assert "`python -m bench r --rounds 1`" in text
     assert "a cpu, 2 cores, Linux 6" in text
     assert "| r | f | 30,000/s | – | – |  | 30,000 |" in text

@@ -70,7 +70,11 @@ class Mqtt:
         self.messages.append((message.topic, bytes(message.payload), message.qos))
 
     async def __aenter__(self) -> "Mqtt":
-        await asyncio.to_thread(self.client.connect, "127.0.0.1", self.port)
+        try:
+            await asyncio.to_thread(self.client.connect, "127.0.0.1", self.port)
+        except BaseException:
+            self.client._reset_sockets()
+            raise
         self.client.loop_start()
         await within(8, lambda: self.code is not None or self.ended)
         return self
@@ -78,6 +82,7 @@ class Mqtt:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.client.disconnect()
         await asyncio.to_thread(self.client.loop_stop)
+        self.client._reset_sockets()  # paho does it when it is collected, which may come after its sockets were
 
     async def publish(self, topic: str, payload: bytes = b"x", qos: int = 1) -> None:
         """Wait until it is acknowledged (QoS 0: written)."""

@@ -52,9 +52,13 @@ def test_defaults() -> None:
     [
         ({"mqtt": "1883"}, "mqtt", "'1883' is not an address; allowed: host:port"),
         ({"mqtt": "a:b:1883"}, "mqtt", "is not an address"),
-        ({"mqtts": "0.0.0.0:8883"}, "mqtts", "is not part of this version; leave it out"),
-        ({"websocket": "0.0.0.0:8083"}, "websocket", "is not part of this version"),
-        ({"tls": {"cert": "c.pem"}}, "tls", "is not part of this version"),
+        ({"mqtts": "0.0.0.0:8883"}, "mqtts", "needs a certificate; set tls = { cert, key }; skerry init --tls makes both"),
+        ({"websocket": "8083"}, "websocket", "'8083' is not an address"),
+        ({"tls": {"cert": "c.pem", "key": "k.pem"}}, "tls", "is of no use without mqtts or websocket; add mqtts"),
+        ({"mqtts": "[::]:8883", "tls": {"cert": "c.pem"}}, "tls", "key"),
+        ({"mqtts": "[::]:8883", "tls": {"cert": "c.pem", "key": ""}}, "tls.key", "names no file; skerry init --tls makes"),
+        ({"mqtts": "[::]:8883", "tls": {"cert": "c", "key": "k", "port": "1"}}, "tls", "port"),
+        ({"mqtt": ""}, "mqtt", "no device could connect; set mqtt, mqtts or websocket"),
         ({"sync": "0s"}, "sync", "must be more than 0"),
         ({"sync": "often"}, "broker", "'often' is not a duration"),
         ({"max_payload": "100B"}, "max_payload", "100B is out of range; allowed: 1KiB to 8MiB"),
@@ -182,3 +186,33 @@ def test_nats_server_takes_every_password(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         checked = check(Path(folder), render(msgspec.structs.replace(PLAN, relay_password=text, pid_file=text)))
     assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("fields", "address", "websocket"),
+    [
+        ({}, ("127.0.0.1", 1883), None),
+        ({"mqtt": "", "mqtts": "[::]:8883", "tls": {"cert": "c", "key": "k"}}, ("127.0.0.1", 0), None),
+        ({"websocket": "0.0.0.0:8083"}, ("127.0.0.1", 1883), ("0.0.0.0", 8083)),
+        ({"websocket": "0.0.0.0:8084", "tls": {"cert": "c", "key": "k"}}, ("127.0.0.1", 1883), ("127.0.0.1", 0)),
+    ],
+    ids=["plain", "TLS only", "WebSocket", "WebSocket with TLS"],
+)
+def test_where_the_server_listens(fields: dict[str, Any], address: tuple[str, int], websocket: tuple[str, int] | None) -> None:
+    """Behind TLS it is on loopback, where the kernel finds a port."""
+    config = broker(**fields)
+    assert (config.address, config.websocket_address) == (address, websocket)
+
+
+def test_a_websocket_block_is_taken_by_the_server(tmp_path: Path) -> None:
+    assert "websocket" not in render(PLAN)
+    text = render(msgspec.structs.replace(PLAN, websocket_host="127.0.0.1", websocket_port=8083))
+    assert re.search(r'websocket \{\n  host: "127\.0\.0\.1"\n  port: 8083\n  no_tls: true\n\}', text)
+    assert check(tmp_path, text).returncode == 0
+
+
+def test_pages_are_kept_off_where_nobody_has_to_say_who_he_is(tmp_path: Path) -> None:
+    plan = msgspec.structs.replace(PLAN, websocket_host="127.0.0.1", websocket_port=8083, websocket_pages=False)
+    text = render(plan)
+    assert re.search(r'  no_tls: true\n  allowed_origins: \["https://nowhere\.invalid"\]\n\}', text)
+    assert check(tmp_path, text).returncode == 0

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -10,12 +9,6 @@ import pytest_asyncio
 from skerry.broker import LOG, MIB, WireClient, api, bucket_plan, ensure, kv_get, kv_put, log_plan, read_page
 from skerry.core.errors import FencedError, RejectedError, UnavailableError
 from tests.fixtures.nats import NatsServer, put
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    with NatsServer(tmp_path) as running:
-        yield running
 
 
 @pytest_asyncio.fixture

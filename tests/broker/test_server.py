@@ -135,6 +135,18 @@ async def test_kill_9_is_mended_on_the_same_ports(tmp_path: Path) -> None:
 
 
 @pytest.mark.asyncio
+async def test_it_is_started_again_when_that_is_asked_for(tmp_path: Path) -> None:
+    server = made(tmp_path)
+    async with running(server):
+        before = server.pid
+        server.start_again("somebody asked")
+        await until(lambda: server.pid not in (None, before) and server.ready.is_set())
+        assert server.restarts == 1
+        await asyncio.sleep(1.2)
+        assert server.restarts == 1
+
+
+@pytest.mark.asyncio
 async def test_one_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skerry.broker.server.HANGS_S", 1.0)
     monkeypatch.setattr("skerry.broker.health.PATIENCE_S", 0.2)

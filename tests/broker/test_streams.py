@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
@@ -33,12 +32,6 @@ from tests.fixtures.nats import NatsServer, put, until
 from tests.fixtures.raw_mqtt import RawMqtt
 
 MESSAGE = "$MQTT.msgs.devices.a.v"
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    with NatsServer(tmp_path) as running:
-        yield running
 
 
 @pytest_asyncio.fixture

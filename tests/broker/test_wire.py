@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from skerry.broker import Frame, WireClient, header_fields
 from skerry.core.errors import UnavailableError
-from tests.fixtures.nats import NatsServer, free_ports, until
+from skerry.runtime import free_ports
+from tests.fixtures.nats import NatsServer, until
 from tests.fixtures.proxy import Proxy
 
 Message = tuple[bytes, bytes, bytes, bytes, bytes]
@@ -213,7 +214,7 @@ async def test_a_port_that_nobody_listens_on_and_a_wrong_password_are_told_apart
         (await server.client()).close()
         with pytest.raises(UnavailableError, match=re.compile("authorization violation", re.IGNORECASE)):
             await WireClient.connect("127.0.0.1", server.port, "sys", "wrong", "test")
-    (port,) = free_ports(1)
+    (port,) = free_ports("127.0.0.1", [0])
     with pytest.raises(UnavailableError, match=f"the broker at 127.0.0.1:{port} does not answer"):
         await WireClient.connect("127.0.0.1", port, "agent", "pw", "test")
 

@@ -34,6 +34,7 @@ def environment(**more: str) -> dict[str, str]:
         (["--json", "status"], ["--json", "status"]),
         (["config", "show", "--config", "f", "-v"], ["--config", "f", "-v", "config", "show"]),
         (["status", "--url=http://x:1", "--config=c"], ["--url=http://x:1", "--config=c", "status"]),
+        (["status", "--ca", "a", "--token-file=t"], ["--ca", "a", "--token-file=t", "status"]),
         (["device", "show", "--", "--json"], ["device", "show", "--", "--json"]),
         (["status", "--config"], ["status", "--config"]),
         ([], []),
@@ -80,7 +81,9 @@ def test_wrong_use_is_2(call: Call, arguments: list[str]) -> None:
     assert "Traceback" not in answer.err
 
 
-def test_no_configuration_is_2_and_no_node_is_3(call: Call, tmp_path: Path) -> None:
+def test_no_configuration_is_2_and_no_node_is_3(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a variable of a key is a configuration too, and the tests have one
+    monkeypatch.delenv("SKERRY_DASHBOARD__ENABLED", raising=False)
     run = call("run")
     assert run.code == 2
     assert run.err.startswith("error: there is no configuration: neither $SKERRY_CONFIG nor ./skerry.toml")
@@ -136,7 +139,7 @@ def test_a_running_node_is_found_although_its_file_has_a_fault_by_now(call: Call
 def test_what_nobody_thought_of_is_one_sentence(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "skerry.toml").write_bytes(b'[node]\nname = "box"\n')
     monkeypatch.setenv("SKERRY_CLOCK_OFFSET", "0s")
-    monkeypatch.setattr("skerry.config.load", lambda path: 1 / 0)
+    monkeypatch.setattr("skerry.config.load", lambda path, with_models: 1 / 0)
     answer = call("config", "check")
     assert (answer.code, answer.err) == (
         1,
@@ -150,7 +153,7 @@ def test_version_and_help(call: Call) -> None:
     assert call("--version").out.startswith("skerry ")
     text = call("--help")
     assert text.code == 0
-    for command in ("init", "run", "demo", "status", "logs", "config", "device", "model", "pipeline", "data"):
+    for command in ("init", "run", "demo", "status", "logs", "config", "device", "token", "model", "pipeline", "data"):
         assert f"  {command} " in text.out
     assert max(map(len, text.out.splitlines())) <= 80
 

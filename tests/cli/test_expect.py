@@ -1,6 +1,7 @@
 """Events as they came against events as they were expected."""
 
 from copy import deepcopy
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,12 @@ def test_the_same() -> None:
 @given(st.lists(EVENT, max_size=4), st.lists(EVENT, max_size=4))
 def test_something_is_said_exactly_when_something_differs(expected: list[dict[str, Any]], came: list[dict[str, Any]]) -> None:
     expected, came = plain(expected), plain(came)
-    assert bool(differences(expected, came)) == (expected != came)
+    named = [
+        other if one is None or "id" in one else {key: other[key] for key in one if key in other}
+        for one, other in zip_longest(expected, came)
+        if other is not None
+    ]
+    assert bool(differences(expected, came)) == (expected != named)
 
 
 def test_missing_more_changed() -> None:
@@ -54,6 +60,12 @@ def test_events_without_ids_are_compared_by_place() -> None:
         "event 1: score should be 1.0, it is 1.5",
         "2 events were expected, 1 came",
     ]
+
+
+def test_an_event_without_an_id_names_what_counts() -> None:
+    assert differences([{"key": "pump-1", "state": "info"}] * 3, EVENTS) == []
+    assert differences([{"key": "pump-1"}, {"label": "worn"}, {}], EVENTS) == ['event 2: label should be "worn", it is null']
+    assert differences([{"seen": True}, {}, {}], EVENTS) == ["event 1: seen should be true, it is absent"]
 
 
 def test_a_thing_twice_is_a_difference() -> None:

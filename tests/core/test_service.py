@@ -6,7 +6,7 @@ import random
 import pytest
 
 from skerry.core.clock import SECOND, ManualClock, SystemClock
-from skerry.core.service import Backoff, Bell, Restarts, cancel_and_wait, supervise
+from skerry.core.service import Backoff, Bell, Restarts, beat, cancel_and_wait, supervise, until_one_ends
 
 
 class ListedLog:
@@ -95,3 +95,47 @@ async def test_a_bell_wakes_all_who_wait_and_nobody_waits_for_ever() -> None:
     await bell.wait(0.05)
     assert 0.04 < loop.time() - began < 2
     bell.ring()
+
+
+@pytest.mark.asyncio
+async def test_all_that_look_at_the_same_beat_wake_the_loop_together() -> None:
+    loop = asyncio.get_running_loop()
+    woken: list[float] = []
+
+    async def look(begin: float) -> None:
+        await asyncio.sleep(begin)
+        for _ in range(3):
+            asked = loop.time()
+            await beat(0.2)
+            assert loop.time() - asked >= 0.09  # never at once, so that nobody looks without a pause
+            woken.append(loop.time())
+
+    await asyncio.gather(*(look(begin) for begin in (0.0, 0.03, 0.05)))
+    # of a loop that is late they are late together
+    assert len({round(at, 2) for at in woken}) <= 5
+    assert len(woken) == 9
+
+
+@pytest.mark.asyncio
+async def test_the_first_that_ends_ends_the_others() -> None:
+    ended: list[str] = []
+
+    async def work(name: str, seconds: float, error: Exception | None = None) -> None:
+        try:
+            await asyncio.sleep(seconds)
+            if error is not None:
+                raise error
+        finally:
+            ended.append(name)
+
+    await until_one_ends(work("long", 60), work("short", 0.01))
+    assert sorted(ended) == ["long", "short"]
+    with pytest.raises(ValueError, match="broken"):
+        await until_one_ends(work("long", 60), work("bad", 0.01, ValueError("broken")))
+    sign: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.01, sign.set_result, "gone")
+    await until_one_ends(work("signed", 60), signs=[sign])
+    assert ended[-1] == "signed"
+    other: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    await until_one_ends(work("short", 0.01), signs=[other])
+    assert not other.done()

@@ -2,74 +2,21 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 import structlog
 
-from skerry.broker import ConnectRequest, Decision, Grant, Refusal
-from skerry.core.clock import ManualClock
+from skerry.broker import Grant
+from skerry.core.clock import SECOND, ManualClock, SystemClock
 from skerry.core.errors import UnavailableError
-from skerry.device import BrokerLogin, Device, DeviceRegistry, for_anonymous, for_device
+from skerry.device import BrokerLogin, Device, DeviceRegistry, Holding, for_anonymous, for_device
 from skerry.device import login as module
-from skerry.trust import PasswordHash, passwords
-from tests.contracts.key_value import MemoryKeyValue
+from skerry.device.registry import Credential
+from tests.device.logins import PASSWORD, Notes, Patient, asks, reason
 
-PASSWORD = "correct-horse"
-MQTT = ConnectRequest(server="NSERVER", user_key="UKEY", transport="mqtt", client_id="c1", address="10.0.0.7")
-
-
-def asks(username: str, password: str = PASSWORD, **more: Any) -> ConnectRequest:
-    return msgspec.structs.replace(MQTT, username=username, password=password, **more)
-
-
-@pytest.fixture(autouse=True)
-def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a hash costs is not what is tested here."""
-    monkeypatch.setattr(passwords, "LOG2_N", 4)
-
-
-class Checks:
-    """Counts the hashes that are really computed, and can hold them up."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.count = 0
-        self.go = threading.Event()
-        self.go.set()
-        matches = PasswordHash.matches
-
-        def counted(stored: PasswordHash, password: str) -> bool:
-            self.count += 1
-            assert self.go.wait(10)
-            return matches(stored, password)
-
-        monkeypatch.setattr(PasswordHash, "matches", counted)
-
-
-@pytest.fixture
-def checks(monkeypatch: pytest.MonkeyPatch) -> Checks:
-    return Checks(monkeypatch)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(1_000_000)
-
-
-@pytest.fixture
-def registry(clock: ManualClock) -> DeviceRegistry:
-    return DeviceRegistry(MemoryKeyValue(), clock)
-
-
-@pytest.fixture
-def login(registry: DeviceRegistry, clock: ManualClock) -> Iterator[BrokerLogin]:
-    login = BrokerLogin(registry.find, clock)
-    login.open = True
-    yield login
-    login.close()
+pytestmark = pytest.mark.usefixtures("cheap_hashes")
 
 
 @pytest.fixture
@@ -87,10 +34,6 @@ def lines() -> Iterator[list[dict[str, Any]]]:
     structlog.configure(**before)
 
 
-def reason(decision: Decision) -> str:
-    return decision.reason if isinstance(decision, Refusal) else "granted"
-
-
 @pytest.mark.asyncio
 async def test_the_right_password_opens_the_devices_own_topics(login: BrokerLogin, registry: DeviceRegistry) -> None:
     await registry.add_with_password("d1", PASSWORD, ["sub:events/#"])
@@ -104,7 +47,7 @@ async def test_each_refusal_has_its_reason(login: BrokerLogin, registry: DeviceR
     await registry.add_with_password("d1", PASSWORD)
     await registry.add_with_password("gone", PASSWORD)
     await registry.revoke("gone")
-    await registry.add("keyless", "")
+    await registry.add("keyless", Credential())
     cases = {
         "bad-password": asks("d1", "wrong-horse"),
         "unknown": asks("nobody"),
@@ -159,16 +102,6 @@ async def test_anonymous_clients_get_in_where_that_is_on(registry: DeviceRegistr
 
 
 @pytest.mark.asyncio
-async def test_a_storm_of_reconnects_costs_one_hash_a_device(login: BrokerLogin, registry: DeviceRegistry, checks: Checks) -> None:
-    await registry.add_with_password("d1", PASSWORD)
-    for _ in range(500):
-        assert reason(await login.decide(asks("d1"))) == "granted"
-    assert checks.count == 1
-    assert reason(await login.decide(asks("d1", "wrong-horse"))) == "bad-password"
-    assert checks.count == 2
-
-
-@pytest.mark.asyncio
 async def test_what_is_remembered_ends_with_the_record(login: BrokerLogin, registry: DeviceRegistry) -> None:
     await registry.add_with_password("d1", PASSWORD)
     assert reason(await login.decide(asks("d1"))) == "granted"
@@ -189,69 +122,11 @@ async def test_a_device_that_was_just_refused_gets_in_when_it_is_added(login: Br
 
 
 @pytest.mark.asyncio
-async def test_wrong_passwords_cost_a_hash_now_and_then_only(
-    login: BrokerLogin, registry: DeviceRegistry, checks: Checks, clock: ManualClock
-) -> None:
-    await registry.add_with_password("d1", PASSWORD)
-    for _ in range(50):
-        assert reason(await login.decide(asks("d1", "wrong-horse"))) == "bad-password"
-    assert checks.count == 1
-    clock.advance(31_000_000)
-    assert reason(await login.decide(asks("d1", "wrong-horse"))) == "bad-password"
-    assert checks.count == 2
-
-
-@pytest.mark.asyncio
-async def test_unknown_devices_cost_the_same_hash_as_known_ones(
-    login: BrokerLogin, registry: DeviceRegistry, checks: Checks
-) -> None:
-    await registry.add_with_password("d1", PASSWORD)
-    for number in range(3):
-        before = checks.count
-        assert reason(await login.decide(asks("d1", f"wrong-{number}-horse"))) == "bad-password"
-        assert reason(await login.decide(asks("nobody", f"wrong-{number}-horse"))) == "unknown"
-        assert checks.count - before == 2
-
-
-@pytest.mark.asyncio
-async def test_a_flood_is_refused_at_once_and_known_devices_still_get_in(
-    login: BrokerLogin, registry: DeviceRegistry, checks: Checks
-) -> None:
-    await registry.add_with_password("d1", PASSWORD)
-    assert reason(await login.decide(asks("d1"))) == "granted"
-    checks.go.clear()
-    flood = [asyncio.create_task(login.decide(asks(f"bot{number}"))) for number in range(200)]
-    await asyncio.sleep(0.05)
-    refused = [task.result() for task in flood if task.done()]
-    assert len(refused) == 200 - module.MOST_WAITING
-    assert set(refused) == {Refusal("busy")}
-    assert checks.count <= module.HASH_THREADS + 1
-    assert reason(await login.decide(asks("d1"))) == "granted"
-    for task in flood:
-        task.cancel()
-    await asyncio.gather(*flood, return_exceptions=True)
-    checks.go.set()
-    assert reason(await login.decide(asks("bot"))) == "unknown"
-
-
-@pytest.mark.asyncio
-async def test_memory_stays_bounded(login: BrokerLogin, registry: DeviceRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_REMEMBERED", 3)
-    monkeypatch.setattr(module, "WRONG_REMEMBERED", 4)
-    for number in range(6):
-        await registry.add_with_password(f"d{number}", PASSWORD)
-        assert reason(await login.decide(asks(f"d{number}"))) == "granted"
-        assert reason(await login.decide(asks(f"d{number}", "wrong-horse"))) == "bad-password"
-    assert len(login._seen._right) == 3
-    assert len(login._seen._wrong) == 4
-
-
-@pytest.mark.asyncio
 async def test_records_that_cannot_be_read_are_a_refusal(clock: ManualClock, registry: DeviceRegistry) -> None:
     async def find(name: str) -> Device | None:
         if name == "away":
             raise UnavailableError("the store is away")
-        return Device(name, 1, 0, "not a hash")
+        return Device(id=name, format=1, created=0, password="not a hash")
 
     login = BrokerLogin(find, clock)
     login.open = True
@@ -290,3 +165,95 @@ async def test_a_flood_cannot_fill_the_log(login: BrokerLogin, clock: ManualCloc
     await login.decide(asks("d1"))
     assert lines[-1]["lines_left_out"] == 1000 - module.LINES_A_SECOND
     assert login.refused["gate-closed"] == 1001
+
+
+@pytest.mark.asyncio
+async def test_a_client_id_that_is_another_s_is_refused(login: BrokerLogin, registry: DeviceRegistry) -> None:
+    class Owners:
+        async def claim(self, client_id: str, device: str) -> bool:
+            return client_id != "taken"
+
+    await registry.add_with("d1", password=PASSWORD)
+    login.client_ids = Owners()
+    assert reason(await login.decide(asks("d1", client_id="mine"))) == "granted"
+    assert reason(await login.decide(asks("d1", client_id="taken"))) == "client-id-taken"
+    assert reason(await login.decide(asks("d1", "wrong-horse", client_id="taken"))) == "bad-password"
+
+
+@pytest.mark.asyncio
+async def test_the_audit_log_is_told_who_and_why(login: BrokerLogin, registry: DeviceRegistry, audit: Notes) -> None:
+    await registry.add_with("d1", password=PASSWORD)
+    await login.decide(asks("d1"))
+    await login.decide(asks("x" * 1000, "wrong-horse"))
+    common = {"address": "10.0.0.7", "client": "c1", "why": ""}
+    assert audit.entries == [
+        {"event": "log-in", "by": "d1", "reason": "", **common},
+        {"event": "log-in refused", "by": "x" * 64, "reason": "unknown", **common},
+    ]
+    assert "horse" not in repr(audit.entries)
+
+
+@pytest.mark.asyncio
+async def test_only_what_speaks_against_a_credential_counts_as_a_failure(registry: DeviceRegistry, clock: ManualClock) -> None:
+    attempts = Patient()
+    await registry.add_with("d1", password=PASSWORD)
+    login = BrokerLogin(registry.find, clock, holding=Holding(clock, attempts))
+    try:
+        await login.decide(asks("d1"))
+        login.open = True
+        await login.decide(asks("", ""))
+        await login.decide(asks("d1"))
+        login.refuse_new("log-full")
+        await login.decide(asks("d1"))
+        login.refuse_new("")
+        assert attempts.failed == []
+        await login.decide(asks("d1", "wrong-horse"))
+        await login.decide(asks("nobody"))
+    finally:
+        login.close()
+    assert attempts.failed == [("10.0.0.7", "d1"), ("10.0.0.7", "nobody")]
+
+
+@pytest.mark.asyncio
+async def test_who_fails_often_waits_and_the_right_one_does_not(registry: DeviceRegistry) -> None:
+    clock = SystemClock()
+    await registry.add_with("d1", password=PASSWORD)
+    login = BrokerLogin(registry.find, clock)
+    login.open = True
+    try:
+        # each name anew, and each from the same source
+        for number in range(20):
+            assert reason(await login.decide(asks(f"bot-{number}"))) == "unknown"
+        late = [asyncio.create_task(login.decide(asks(f"late-{number}"))) for number in range(4)]
+        assert reason(await login.decide(asks("d1"))) == "granted"
+        assert not any(task.done() for task in late), "they are held back"
+        assert {reason(each) for each in await asyncio.gather(*late)} == {"unknown"}
+    finally:
+        login.close()
+
+
+@pytest.mark.asyncio
+async def test_the_last_log_in_is_remembered(login: BrokerLogin, registry: DeviceRegistry, clock: ManualClock) -> None:
+    await registry.add_with("d1", password=PASSWORD)
+    assert login.last("d1") is None
+    await login.decide(asks("d1", "wrong-horse"))
+    assert login.last("d1") is None
+    clock.advance(5 * SECOND)
+    await login.decide(asks("d1"))
+    found = login.last("d1")
+    assert found is not None
+    assert (found.at, found.address) == (clock.now(), "10.0.0.7")
+    login.forget("d1")
+    login.forget("nobody")
+    assert login.last("d1") is None
+
+
+@pytest.mark.asyncio
+async def test_last_log_ins_are_bounded(
+    login: BrokerLogin, registry: DeviceRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "MOST_LAST", 2)
+    for number in range(4):
+        await registry.add_with(f"d{number}", password=PASSWORD)
+        await login.decide(asks(f"d{number}"))
+    assert [login.last(f"d{number}") is not None for number in range(4)] == [False, False, True, True]

@@ -14,11 +14,10 @@ from skerry import config
 from skerry.api.handlers import Handlers
 from skerry.cli.app import app
 from skerry.cli.entry import hoist
+from skerry.inference import ModelConfig
 from skerry.node.metrics import Figures, render
-from skerry.pipeline import decode, runner
 from skerry.pipeline.rule import RuleSpec
 from skerry.pipeline.spec import PipelineSpec, SinkSpec, SourceSpec
-from skerry.window import state
 from skerry.window.names import NAMES
 from skerry.window.spec import WindowSpec
 from tests.api.fake_view import FakeView
@@ -26,6 +25,7 @@ from tests.docs.blocks import DOCUMENTS, ROOT, Block, anchors, blocks, calls, co
 
 QUICKSTART = ROOT / "examples" / "quickstart"
 GUIDE = (ROOT / "docs" / "guide.md").read_text("utf-8")
+MODELS = (ROOT / "docs" / "models.md").read_text("utf-8")
 USAGE_ERROR = typer.BadParameter.__mro__[1]
 FRAGMENT = '[[pipelines]]\nname = "shown"\n'
 SOURCE = 'source = { topic = "devices/+/x", values = ["x"] }\n'
@@ -89,7 +89,9 @@ def test_a_wrong_command_line_is_found(arguments: list[str]) -> None:
 
 
 def test_every_http_call_has_an_endpoint() -> None:
-    known = [(each.method, re.compile(re.sub(r"{\w+}", "[^/]+", each.pattern))) for each in Handlers(FakeView(), "0").endpoints()]
+    handlers = Handlers(FakeView(), "0")
+    known = [(each.method, re.compile(re.sub(r"{\w+}", "[^/]+", each.pattern))) for each in handlers.endpoints()]
+    known += [(each.method, re.compile(each.pattern.replace("{rest:.*}", ".+"))) for each in handlers.inference_routes()]
     for place, words in calls("curl"):
         method = words[words.index("-X") + 1] if "-X" in words else "GET"
         paths = [found[1] for word in words if (found := API.search(word))]
@@ -116,17 +118,12 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_the_tables_are_complete() -> None:
     assert table_names("docs/guide.md", "Features") == set(NAMES)
-    reasons = {
-        decode.UNDECODABLE, decode.WRONG_SHAPE, decode.NAN, decode.FUTURE, decode.OVERSIZED, decode.UNKNOWN_KEY, state.LATE,
-        state.WINDOW_FULL, runner.POISON, runner.SCORE_NAN, runner.RECONFIGURED, "feature-error", "model-error",
-    }  # fmt: skip
-    assert table_names("docs/guide.md", "Dead letters") == reasons
     metrics = set(re.findall(r"^# TYPE (\S+)", render(Figures()), re.MULTILINE))
     assert table_names("docs/operations.md", "Metrics") == metrics
 
 
 def test_every_setting_is_in_the_guide_with_its_default() -> None:
-    later = {"devices", "storage", "history", "dashboard", "cluster", "uplink"}
+    later = {"storage", "history", "dashboard", "cluster", "uplink"}
     rows = dict(re.findall(r"^\| `([a-z_]+\.[a-z_]+)` \| ([^|]*) \|", GUIDE, re.MULTILINE))
     for key, value, _ in config.show(None):
         section = key.partition(".")[0]
@@ -134,9 +131,12 @@ def test_every_setting_is_in_the_guide_with_its_default() -> None:
         shown = rows.get(key, "").strip()
         if shown.startswith("`"):
             assert tomllib.loads(f"it = {shown.strip('`')}")["it"] == json.loads(json.dumps(msgspec.to_builtins(value))), key
+    for field in msgspec.structs.fields(ModelConfig):
+        assert f"`{field.encode_name}`" in MODELS, field.encode_name
     for kind in (SourceSpec, WindowSpec, RuleSpec, SinkSpec, PipelineSpec):
         for field in msgspec.structs.fields(kind):
-            assert re.search(rf"\b{field.encode_name}\b", GUIDE), field.encode_name
+            if (kind, field.name) != (SinkSpec, "forward"):  # its keys stand beside the sink's own
+                assert re.search(rf"\b{field.encode_name}\b", GUIDE), field.encode_name
 
 
 def test_the_event_of_the_guide_is_the_quickstart_s() -> None:

@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from skerry.cli import main
+from skerry.cli.templates import NAMES
 from tests.docs.test_quickstart import TEST, call
 
 
@@ -78,7 +79,7 @@ def test_an_expectation_that_is_none(quickstart: Path, capsys: pytest.CaptureFix
         ('"5s"', '"5 parsec"', ["window", "'5 parsec' is not a duration", "us, ms, s, m, h"]),
         ('"std"]', '"sdt"]', ["features", "'sdt'", "did you mean 'std'?"]),
         ("overload@active", "overlod@active", ["model", "'overlod'", "did you mean 'overload'?"]),
-        ('"event",', '"history",', ["sinks[0]", "'history'", "not part of this version", "event, mqtt, file"]),
+        ('"event",', '"uplink",', ["sinks[0]", "'uplink'", "has no centre", "set uplink.url"]),
         ("[[models]]", "[[model]]", ["'model'", "did you mean 'models'?"]),
     ],
 )
@@ -93,7 +94,7 @@ def test_a_slip_in_the_file(
     assert [word for word in words if word not in answer.err] == []
 
 
-@pytest.mark.parametrize("template", ["readings", "vibration", "empty"])
+@pytest.mark.parametrize("template", NAMES)
 def test_what_init_writes_is_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["init", "plant", "--name", "box1", "--site", "plant", "--template", template]) == 0

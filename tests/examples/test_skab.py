@@ -93,7 +93,7 @@ def test_training_writes_a_directory_that_skerry_can_run(trained: Trained) -> No
     assert sorted(path.name for path in trained.out.iterdir()) == ["skab.onnx", "skab_features.py", "skerry.toml"]
     assert "alarms equal" in trained.said
     model = load_model(trained.out / "skab.onnx", "skab")
-    assert [(each.name, each.dtype) for each in model.inputs] == [("features", "tensor(float)")]
+    assert [(each.name, each.dtype) for each in model.inputs] == [("features", "float32")]
     assert [each.name for each in model.outputs] == ["score", "label"]
     model.check_columns(len(module("skab_features").features.columns))
     assert (trained.out / "skab.onnx").stat().st_size < 20 * 2**20

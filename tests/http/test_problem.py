@@ -13,15 +13,26 @@ from skerry.core.errors import (
     SkerryError,
     UnavailableError,
 )
-from skerry.http import NotFoundError, RefusedError, UnreachableError, error_of, problem, problem_of
+from skerry.http import (
+    NotFoundError,
+    RefusedError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UnreachableError,
+    error_of,
+    problem,
+    problem_of,
+)
 
 STATUS = {
     ConfigError: 400,
     RejectedError: 400,
     NotFoundError: 404,
     RefusedError: 403,
+    UnauthorizedError: 401,
     UnavailableError: 503,
     OverloadedError: 503,
+    TooManyRequestsError: 429,
     InsufficientResources: 503,
     FencedError: 409,
     CorruptError: 500,
@@ -42,6 +53,24 @@ def test_what_may_work_later_says_when() -> None:
     assert problem_of(OverloadedError("full")).headers["retry-after"] == "1"
     assert problem_of(UnavailableError("gone")).headers["retry-after"] == "1"
     assert "retry-after" not in problem_of(InsufficientResources("no memory")).headers
+
+
+@pytest.mark.parametrize(("wait", "said"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (1.01, "2"), (59.5, "60")])
+def test_who_asks_too_often_is_told_when(wait: float, said: str) -> None:
+    assert problem_of(TooManyRequestsError("too often", wait=wait)).headers["retry-after"] == said
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UnauthorizedError("a token, please"), 'Bearer realm="skerry"'),
+        (UnauthorizedError("unknown", wrong=True), 'Bearer realm="skerry", error="invalid_token"'),
+        (RefusedError("not you", scope="admin"), 'Bearer realm="skerry", error="insufficient_scope", scope="admin"'),
+        (RefusedError("not you"), None),
+    ],
+)
+def test_what_a_client_should_send_is_said(error: SkerryError, said: str | None) -> None:
+    assert problem_of(error).headers.get("www-authenticate") == said
 
 
 def test_a_subclass_from_elsewhere_is_told_as_its_base() -> None:
@@ -65,11 +94,11 @@ def test_the_members_of_a_problem() -> None:
     ("status", "kind"),
     [
         (400, RejectedError),
-        (401, RefusedError),
+        (401, UnauthorizedError),
         (403, RefusedError),
         (404, NotFoundError),
         (418, RejectedError),
-        (429, OverloadedError),
+        (429, TooManyRequestsError),
         (500, SkerryError),
         (502, UnavailableError),
         (503, UnavailableError),

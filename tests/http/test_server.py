@@ -214,7 +214,7 @@ async def test_connections_are_bounded_and_the_socket_stays_open(tmp_path: Path)
         held = [await asyncio.open_connection(HOST, port) for _ in range(2)]
         await asyncio.sleep(0.05)
         status, headers, _ = await raw(port, GET.format("/echo/x"))
-        assert (status, headers["retry-after"]) == (503, "1")
+        assert (status, headers["retry-after"], headers["content-type"]) == (503, "1", "application/problem+json")
         async with AsyncClient(tmp_path / "s.sock") as client:
             assert await client.get("/echo/x")
         for _, writer in held:

@@ -1,19 +1,17 @@
 """Which model a reference means, and what the list says of those that do not load."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import numpy as np
 import pytest
 from onnx import helper
 
 from skerry.core.errors import ConfigError, RejectedError
 from skerry.core.settings import build
-from skerry.inference import ModelConfig, Models
-from tests.inference.conftest import FLOAT, MakeModel
+from skerry.inference import EngineHost, ModelConfig, Models, describe
+from tests.inference.conftest import FLOAT, INT64, MakeModel
 
 
 @pytest.fixture
@@ -41,6 +39,21 @@ def test_a_reference_to_nothing_is_refused_with_what_there_is(reference: str, te
     with pytest.raises(ConfigError, match=text) as caught:
         Models(configs(("pump", "1"), ("fan", "1")), Path()).find(reference)
     assert caught.value.where == "model"
+
+
+def test_the_version_that_is_marked_is_the_active_one() -> None:
+    rows = [ModelConfig("pump", "a", "1", active=True), ModelConfig("pump", "b", "2")]
+    assert Models(rows, Path()).find("pump").version == "1"
+    assert Models(rows, Path()).find("pump@2").version == "2"
+
+
+def test_labels_of_the_table_go_before_the_models(make_model: MakeModel) -> None:
+    nodes = [helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0)]
+    file = make_model(nodes, [("label", INT64, ["N"])], metadata={"labels": '["a", "b", "c"]'})
+    rows = np.eye(3)
+    assert Models([ModelConfig("pump", file.name)], file.parent).load("pump").score(rows)[1] == ["a", "b", "c"]
+    named = Models([ModelConfig("pump", file.name, labels=("x", "y", "z"))], file.parent)
+    assert named.load("pump").score(rows)[1] == ["x", "y", "z"]
 
 
 def test_a_version_may_be_there_once() -> None:
@@ -78,9 +91,7 @@ def test_the_list_says_why_one_does_not_load_also_from_a_process_of_its_own(file
     listed = [ModelConfig("pump", file.name), ModelConfig("pump", "gone.onnx", "2")]
     rows = Models(listed, file.parent).listing()
     assert [(row["version"], row["active"], "error" in row) for row in rows] == [("1", False, False), ("2", True, True)]
-    assert rows[0]["inputs"] == [{"name": "x", "dtype": "tensor(float)", "shape": (None, 3)}]
-    question = {"models": [msgspec.to_builtins(config) for config in listed], "base": str(file.parent)}
-    answer = subprocess.run(
-        [sys.executable, "-m", "skerry.inference"], input=json.dumps(question).encode(), capture_output=True, check=True, timeout=60
-    )
-    assert json.loads(answer.stdout) == json.loads(json.dumps(rows))
+    assert rows[0]["inputs"] == [{"name": "x", "dtype": "float32", "shape": (None, 3)}]
+    with EngineHost() as host:
+        described = [describe(config, file.parent, host) for config in listed]
+    assert [{**row, "active": None} for row in described] == [{**row, "active": None} for row in json.loads(json.dumps(rows))]

@@ -1,4 +1,4 @@
-"""Real brokers for the client: nats-server and mosquitto, on a port of the kernel, with a store that outlives a kill."""
+"""Real brokers for the client: nats-server and mosquitto, whose stores outlive a kill, and aedes, which keeps all in memory."""
 
 import asyncio
 import shutil
@@ -30,6 +30,11 @@ max_inflight_messages 50
 """
 
 
+DURABLE = ["nats", "mosquitto"]
+"""Those that keep sessions over a death, send QoS 2 as the subscription asks, and mark what they have retained; aedes does not."""
+PEERS = Path(__file__).parents[1] / "peers"
+
+
 class Broker:
     """One broker that can be killed and started again on its port and store."""
 
@@ -44,6 +49,9 @@ class Broker:
             text = NATS.format(port=self.port, other=other, store=store, login=login)
             binary = Path(sys.prefix) / "bin" / "nats-server"
             self._argv = [str(binary), "-c", str(folder / "broker.conf")]
+        elif kind == "aedes":
+            text = ""
+            self._argv = [_program("node"), str(PEERS / "aedes.mjs"), str(modules("aedes")), str(self.port)]
         else:
             login = "allow_anonymous true"
             if password:
@@ -85,6 +93,14 @@ def _program(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
         pytest.skip(f"optional: {name} is not installed")
+    return found
+
+
+def modules(name: str) -> Path:
+    """Where npm's packages are, `name` among them; the test is skipped where it is not."""
+    found = Path(sys.prefix) / "npm" / "node_modules"
+    if not (found / name).is_dir():
+        pytest.skip(f"optional: {name} is not in {found.parent}: `make test` installs it where npm is there")
     return found
 
 

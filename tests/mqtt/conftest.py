@@ -9,7 +9,7 @@ import pytest_asyncio
 from tests.mqtt.brokers import Broker
 
 
-@pytest_asyncio.fixture(params=["nats", "mosquitto"])
+@pytest_asyncio.fixture(params=["nats", "mosquitto", "aedes"])
 async def broker(request: pytest.FixtureRequest, tmp_path: Path, free_ports: Callable[[int], list[int]]) -> AsyncIterator[Broker]:
     """A broker without log-in."""
     made = Broker(request.param, tmp_path, free_ports(2), "")

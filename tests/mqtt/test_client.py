@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from skerry.core.errors import RejectedError, UnavailableError
 from skerry.mqtt import LastWill, Message, MqttClient, MqttConfig, Subscription
-from tests.mqtt.brokers import Broker, until
+from tests.mqtt.brokers import DURABLE, Broker, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -35,6 +35,7 @@ async def client(broker: Broker) -> AsyncIterator[MqttClient]:
         yield client
 
 
+@pytest.mark.parametrize("broker", DURABLE, indirect=True)
 @pytest.mark.parametrize("qos", [0, 1, 2])
 async def test_what_is_published_arrives(client: MqttClient, qos: int) -> None:
     async with client.subscribe("site/+/x") as messages:
@@ -50,6 +51,7 @@ async def test_what_is_published_arrives(client: MqttClient, qos: int) -> None:
             await message.ack()
 
 
+@pytest.mark.parametrize("broker", DURABLE, indirect=True)
 @pytest.mark.parametrize("qos", [0, 1, 2])
 async def test_many_at_once_keep_their_order(client: MqttClient, qos: int) -> None:
     async with client.subscribe("n/#") as messages:
@@ -68,12 +70,24 @@ async def test_many_at_once_keep_their_order(client: MqttClient, qos: int) -> No
             assert await reading == list(range(500))
 
 
+@pytest.mark.parametrize("broker", DURABLE, indirect=True)
 async def test_retained_messages_come_to_later_subscribers(client: MqttClient) -> None:
     await client.publish("state", b"on", retain=True)
     async with client.subscribe("state") as messages:
         (message,) = await take(messages, 1)
         assert (message.payload, message.retained) == (b"on", True)
         await message.ack()
+
+
+@pytest.mark.parametrize("broker", ["aedes"], indirect=True)
+async def test_a_broker_in_memory_takes_and_gives(client: MqttClient) -> None:
+    async with client.subscribe("site/+/x") as messages:
+        for qos in (0, 1, 2):
+            await client.publish(f"site/{qos}/x", b"one", qos)
+        found = await take(messages, 3)
+        assert [m.topic for m in found] == ["site/0/x", "site/1/x", "site/2/x"]
+        for message in found:
+            await message.ack()
 
 
 async def test_overlapping_subscriptions_each_get_the_message(client: MqttClient) -> None:
@@ -85,6 +99,7 @@ async def test_overlapping_subscriptions_each_get_the_message(client: MqttClient
             await message.ack()
 
 
+@pytest.mark.parametrize("broker", DURABLE, indirect=True)
 async def test_a_last_will_is_published_for_a_death_and_not_for_a_good_bye(broker: Broker) -> None:
     will = LastWill("status/w", b"gone", retain=False)
     async with MqttClient(broker.config(client_id="watch")) as watch, watch.subscribe("status/#") as messages:

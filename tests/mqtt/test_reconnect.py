@@ -9,7 +9,8 @@ import pytest
 
 from skerry.core.errors import UnavailableError
 from skerry.mqtt import MqttClient, Subscription
-from tests.mqtt.brokers import Broker, until
+from tests.fixtures.proxy import Proxy
+from tests.mqtt.brokers import DURABLE, Broker, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -61,7 +62,7 @@ async def test_no_acknowledged_message_is_lost_over_kills(broker: Broker, qos: i
         stop.set()
         await asyncio.wait_for(asyncio.gather(*publishing), 15)
         with contextlib.suppress(TimeoutError):
-            await until(lambda: set(acknowledged) <= set(found))
+            await until(lambda: set(acknowledged) <= set(found), 40)
         assert set(acknowledged) - set(found) == set()
         assert writer.reconnects == reader.reconnects == 2
         assert sorted(set(acknowledged)) == list(range(len(acknowledged)))
@@ -129,6 +130,7 @@ async def test_what_comes_while_the_client_is_away_is_kept(broker: Broker) -> No
             assert (await anext(messages)).payload == b"9"
 
 
+@pytest.mark.parametrize("broker", DURABLE, indirect=True)
 async def test_an_unacknowledged_message_comes_again_after_a_reconnect(broker: Broker) -> None:
     async with MqttClient(broker.config(client_id="sub")) as client, client.subscribe("m/#") as messages:
         await client.publish("m/1", b"1")
@@ -139,7 +141,9 @@ async def test_an_unacknowledged_message_comes_again_after_a_reconnect(broker: B
             await until(lambda: not client.connected)
             await broker.start()
             again = await anext(messages)
-        assert (again.payload, again.duplicate) == (b"1", True)
+        assert again.payload == b"1"
+        # nats-server writes down a little later what it has delivered; killed before, it does not know that it sends it again
+        assert again.duplicate or broker.kind == "nats"
         await old.ack()  # of a connection that is gone: does nothing
         await again.ack()
     async with MqttClient(broker.config(client_id="sub")) as client, client.subscribe("m/#") as messages:
@@ -170,3 +174,21 @@ async def test_closing_does_not_wait_for_a_broker_that_is_gone(broker: Broker) -
     assert loop.time() - began < 3
     with pytest.raises(UnavailableError, match="closed"):
         await waiting
+
+
+@pytest.mark.parametrize("broker", ["nats"], indirect=True)
+async def test_a_connection_that_went_silent_is_given_up_in_one_and_a_half_keep_alives(broker: Broker) -> None:
+    """The network swallows everything and tells nobody; the kernel holds the connection for a good one."""
+    loop = asyncio.get_running_loop()
+    async with Proxy(broker.port) as proxy:
+        config = broker.config(broker_url=f"mqtt://127.0.0.1:{proxy.port}", client_id="c", keep_alive=4)
+        async with MqttClient(config) as client:
+            await client.publish("a", b"x")
+            proxy.swallowed.set()
+            began = loop.time()
+            waiting = asyncio.create_task(client.publish("a", b"y"))
+            await until(lambda: not client.connected, 30)
+            assert loop.time() - began > 2
+            proxy.swallowed.clear()
+            await asyncio.wait_for(waiting, 30)
+            assert client.reconnects == 1

@@ -7,35 +7,56 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from skerry.core.histogram import Histogram
 from skerry.node.metrics import Figures, render
-from skerry.worker import PipelineReport
+from skerry.node.promises import Counts, Worked
+from skerry.worker import ModelReport, PipelineReport
 
 BOOKS = {
     "received": 100, "scored": 80, "open": 5, "waiting": 0, "duplicates": 6, "dead_letters": {"late": 7, "nan": 2},
     "difference": 0, "windows": 9, "late_samples": 3, "given_up": 0,
 }  # fmt: skip
 
-ORDER = ("pipeline", "model", "version", "reason", "part", "kind", "process", "child", "le")
+ORDER = ("pipeline", "model", "version", "reason", "part", "kind", "process", "child", "stage", "le")
 
 
 def figures() -> Figures:
     latency = Histogram()
     for value in (0.5, 1.5, 30.0, 90_000.0):
         latency.add(value)
+    age = Histogram()
+    age.add(1500.0)
     found = Figures()
     found.pipelines = {
         "p": PipelineReport(
-            state="running", books=BOOKS, lag=11, windows=9, events=8, received_bytes=4242, latency=latency,
+            state="running", books=BOOKS, lag=11, windows=9, events=8, received_bytes=4242, latency=latency, age=age,
             infer_seconds=1.25, infer_runs=4, infer_rows=10, model="m", version="2",
+            models=[
+                ModelReport("m", "1", 0, 2, 6, 1, 3, 0.5), ModelReport("m", "2", 1, 1, 4, 0, 0, 0.25),
+                ModelReport("m", "2", 2, 3, 6, 0, 0, 1.0),
+            ],
         ),
         "plain": PipelineReport(state="running", books={**BOOKS, "received": 1, "dead_letters": {}}),
         "starting": PipelineReport(state="starting"),
     }  # fmt: skip
+    found.rollbacks = {"m": 1}
     found.restarts = {"worker-0": 2, "nats-server": 1}
     found.refused = {"bad-password": 3}
+    found.api_refused = {"no-token": 5}
+    found.topics_refused = {"publish": 7, "subscribe": 0}
+    found.audit_lost = {"limit": 9, "not-written": 0}
     found.store_bytes = {"broker": 4096}
     found.memory = {"agent": 1_000_000, "worker-0": 2_000_000}
-    found.limits = {"memory": 2**30, "cpu": 2.0, "disk": 2**33}
+    found.resources = {
+        "limit": {"memory": 2**30, "cpu": 2.0},
+        "allocated": {"memory": 2_000_000, "cpu": 0.5},
+        "used": {"memory": 3_000_000, "disk": 4096},
+    }
+    found.cpu_seconds = {"agent": 1.5, "worker-0": 20.25}
+    found.quarantined = {"agent": 0, "worker-0": 1}
+    found.promised = Counts(bytes_in=5000, bytes_sent=40, joules=12.5)
+    found.lately = Worked(2000.0, 4096.0, 0.5, 3.25)
+    found.uptime = {"planned_s": 60.0, "unplanned_s": 1.5}
     found.uptime_ratio = 0.75
+    found.loop_lag_s, found.loop_stalls = 0.125, 2
     found.ready = True
     return found
 
@@ -66,15 +87,40 @@ def test_the_promised_names(found: Found) -> None:
         ("skerry_batch_size", ("p", "m", "2")): 2.5,
         ("skerry_infer_seconds_sum", ("p", "m", "2")): 1.25,
         ("skerry_infer_seconds_count", ("p", "m", "2")): 4,
+        ("skerry_infer_seconds_count", ("p", "m", "1")): 2,
+        ("skerry_model_errors_total", ("p", "m", "1")): 1,
+        ("skerry_model_nan_total", ("p", "m", "1")): 3,
+        ("skerry_model_errors_total", ("p", "m", "2")): 0,
+        ("skerry_model_rollbacks_total", ("m",)): 1,
         ("skerry_store_bytes", ("broker",)): 4096,
         ("skerry_resource_limit", ("memory",)): 2**30,
+        ("skerry_resource_allocated", ("memory",)): 2_000_000,
+        ("skerry_resource_allocated", ("cpu",)): 0.5,
         ("skerry_resource_used", ("memory",)): 3_000_000,
         ("skerry_resource_used", ("disk",)): 4096,
         ("skerry_uptime_ratio", ()): 0.75,
+        ("skerry_loop_lag_seconds", ()): 0.125,
+        ("skerry_loop_stalls_total", ()): 2,
         ("skerry_auth_refused_total", ("bad-password",)): 3,
+        ("skerry_api_refused_total", ("no-token",)): 5,
+        ("skerry_device_refused_total", ("publish",)): 7,
+        ("skerry_audit_lost_total", ("limit",)): 9,
         ("skerry_restarts_total", ("worker-0",)): 2,
         ("skerry_restarts_total", ("nats-server",)): 1,
         ("skerry_ready", ()): 1,
+        ("skerry_event_age_seconds_count", ("p",)): 1,
+        ("skerry_event_age_seconds_sum", ("p",)): 1.5,
+        ("skerry_cpu_seconds_total", ("worker-0",)): 20.25,
+        ("skerry_quarantined", ("worker-0",)): 1,
+        ("skerry_uplink_bytes_total", ("in",)): 5000,
+        ("skerry_uplink_bytes_total", ("sent",)): 40,
+        ("skerry_down_seconds_total", ("planned",)): 60,
+        ("skerry_down_seconds_total", ("unplanned",)): 1.5,
+        ("skerry_energy_joules_total", ()): 12.5,
+        ("skerry_messages_per_cpu_second", ()): 2000,
+        ("skerry_memory_per_device_bytes", ()): 4096,
+        ("skerry_cpu_seconds_per_1000_messages", ()): 0.5,
+        ("skerry_joules_per_1000_messages", ()): 3.25,
     }
     assert {key: found.get(key) for key in wanted} == wanted
 
@@ -130,3 +176,4 @@ def test_labels_of_any_text_are_escaped() -> None:
 def test_nothing_known_yet() -> None:
     found = {s.name: s.value for family in text_string_to_metric_families(render(Figures())) for s in family.samples}
     assert found["skerry_ready"] == 0
+    assert not [name for name in found if "1000_messages" in name or "joules" in name or "per_device" in name]

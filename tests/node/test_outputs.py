@@ -17,7 +17,7 @@ from skerry.core.service import cancel_and_wait
 from skerry.device import BrokerLogin
 from skerry.node.link import Link
 from skerry.node.outputs import Outputs
-from skerry.pipeline import DEAD, DEAD_PREFIX, EVENTS_PREFIX, DeadLetter, PipelineState, Runner, books, key_token, log_subjects
+from skerry.pipeline import DEAD, DEAD_PREFIX, EVENTS_PREFIX, DeadLetter, PipelineState, Runner, books, key_token
 from skerry.pipeline.event import letters_output, window_letter
 from skerry.window.state import Closed
 from tests.fixtures.frames import spec_of
@@ -257,10 +257,9 @@ async def test_drop_takes_only_those_of_the_pipeline(client: WireClient, outputs
 @asynccontextmanager
 async def processing(client: WireClient, runner: Runner) -> AsyncIterator[None]:
     """A runner over the log from its beginning, as a worker has it."""
-    name, topic = runner.spec.name, runner.spec.source.topic
     reader = LogReader(
         client,
-        log_subjects(name, topic),
+        [">"],
         lambda: runner.state.cursor,
         lambda frames, first, last: runner.feed(frames, first, last, 0),
     )

@@ -264,6 +264,13 @@ async def test_status_and_metrics_of_a_node_at_work(tmp_path: Path) -> None:
         assert [letter["payload"] for letter in letters] == ["rubbish"]
         assert await node.view.deadletters_retry("a") == 1
         await until(lambda: row(node, "a")["ledger"]["received"] == 22)
+        assert set(status["promises"]) == {"latency", "reliability", "efficiency", "energy", "bandwidth"}
+        assert found["skerry_event_age_seconds_count", "a"] == 20
+        assert node.view.uptime(0)["gaps"] == []
+        node.pool.workers[0].restarts.quarantined = True
+        assert not node.view.ready()[0]
+        assert node.view.ready()[1].startswith("worker 0 is quarantined for 5 minutes")
+        node.pool.workers[0].restarts.quarantined = False
 
 
 @pytest.mark.asyncio

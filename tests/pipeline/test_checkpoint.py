@@ -1,6 +1,7 @@
 """Checkpoints in a real bucket: fenced, whole also when they are large, and sure of themselves after a lost answer."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -140,3 +141,30 @@ async def test_another_number_of_partitions_goes_on_from_the_lowest(client: Wire
         state = await CheckpointStore("p", at, 3).load(client)
         assert state is not None
         assert (state.cursor, state.taken) == (10, [[10, 50]])
+
+
+@pytest.mark.asyncio
+async def test_parts_go_round_without_touching_the_ones_that_count_or_may_yet_count(client: WireClient) -> None:
+    store = CheckpointStore("p", 0, 1)
+    used = []
+    for cursor in range(1, 5):
+        await saved(store, client, large(cursor))
+        used.append(store._generation)
+    assert all(one != following for one, following in itertools.pairwise(used))
+    store._doubtful = next(name for name in "abc" if name != store._generation)  # as after a write that was not answered
+    doubtful, counting = store._doubtful, store._generation
+    await saved(store, client, large(9))
+    assert store._generation not in (doubtful, counting)
+    assert await CheckpointStore("p", 0, 1).load(client) == large(9)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("size", [10, PART_BYTES + 1])
+async def test_another_number_of_partitions_leaves_nothing_of_the_old_ones(client: WireClient, size: int) -> None:
+    await begin_checkpoints(client, ["p", "q"], 1, 10)
+    store = CheckpointStore("p", 0, 1)
+    await store.load(client)
+    await saved(store, client, large(50, size))
+    await begin_checkpoints(client, ["p"], 2, 999)
+    assert sorted(await stored_cursors(client)) == ["p.0-of-2", "p.1-of-2", "q.0-of-1"]
+    assert await kv_get(client, BUCKET, f"{KEY}.a.0") is None

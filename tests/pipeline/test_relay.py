@@ -134,3 +134,30 @@ async def test_a_relay_delivers_in_order_waits_for_its_sink_and_resumes(tmp_path
         assert int(cursors.values["relay.mqtt"]) == 251
         client.close()
         await client.closed
+
+
+@pytest.mark.asyncio
+async def test_a_file_goes_on_after_a_failure_without_a_gap_or_a_line_twice(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    file = FileDelivery(path, ["p"])
+    await file.deliver([event(1), event(2)])
+    path.rename(tmp_path / "kept")
+    path.mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        await file.deliver([event(3)])
+    path.rmdir()
+    (tmp_path / "kept").rename(path)
+    await file.deliver([event(2), event(3), event(4)])  # from the last stored cursor on, one of them written before
+    assert written(path) == ["e1", "e2", "e3", "e4"]
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_delivery_is_finished_before_the_next_one_looks(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    file = FileDelivery(path, ["p"])
+    many = [event(number) for number in range(5000)]
+    delivering = asyncio.create_task(file.deliver(many))
+    await asyncio.sleep(0)
+    await cancel_and_wait(delivering)
+    await file.deliver(many)
+    assert written(path) == [f"e{number}" for number in range(5000)]

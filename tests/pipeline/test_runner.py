@@ -182,6 +182,13 @@ def test_frames_of_others_are_not_counted() -> None:
     assert (runner.state.ledger.received, runner.state.cursor, len(events(runner.outputs))) == (2, 5, 2)
 
 
+def test_a_pipeline_on_everything_does_not_eat_its_own_events() -> None:
+    spec = spec_of(source={"topic": "#", "key": "{1}"})
+    frames = [frame(1, sample(T, 1)), frame(2, sample(T, 1), "events/p/devices"), frame(3, sample(T, 1), "events/q/devices")]
+    runner = run(spec, frames)
+    assert (runner.state.ledger.received, runner.state.cursor, len(events(runner.outputs))) == (2, 3, 2)
+
+
 def test_letters_that_are_stored_already_are_counted_and_not_sent_again() -> None:
     payloads = [b"one", sample(T, 1), b"two"]
     runner = new_runner(spec_of(), known_letters={"1"})
@@ -233,6 +240,14 @@ def test_latency_runs_from_the_arrival_of_what_closed_the_window() -> None:
     feed(runner, log_of([sample(T, 1), sample(T, 2)]))
     assert [event["latency_ms"] for event in events(runner.outputs)] == [4.5, 4.5]
     assert runner.latencies_ms == [4.5, 4.5]
+    assert runner.ages_ms == [(ARRIVAL + 5_500 - T * 1_000_000) / 1000] * 2
+
+
+def test_the_age_runs_from_the_end_of_the_window_by_the_devices_clock() -> None:
+    runner = new_runner(spec_of(window=SECOND, features=["max"]), now=lambda: ARRIVAL + 3_000_000)
+    feed(runner, log_of([sample(T, 1), sample(T + 10, 2)]))
+    assert len(runner.ages_ms) == len(events(runner.outputs)) == 1
+    assert runner.ages_ms == [(ARRIVAL + 2_000_000 - T * 1_000_000) / 1000]
 
 
 def test_what_was_taken_in_is_not_taken_again() -> None:

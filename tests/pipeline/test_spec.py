@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from skerry.core.errors import ConfigError
-from skerry.pipeline import SinkSpec, parse_pipeline
+from skerry.pipeline import SinkSpec, SourceSpec, parse_pipeline
 
 SOURCE = {"topic": "devices/+/v", "values": ["x", "y"], "time": "ts"}
 DOCUMENTED = """
@@ -99,8 +99,10 @@ def test_what_users_may_write_is_taken(more: dict[str, Any]) -> None:
         ({"rule": {"above": 1, "below": 0}}, "rule.above", "one of above and below"),
         ({"rule": {"field": "z_rms", "above": 1}, "features": ["rms"]}, "rule.field", "allowed: score, x_rms, y_rms"),
         ({"sinks": ["evnt"]}, "sinks[0].kind", "evnt"),
-        ({"sinks": ["event", "history"]}, "sinks[1]", "not part of this version"),
-        ({"sinks": [{"kind": "uplink"}]}, "sinks[0]", "allowed: event, mqtt, file"),
+        ({"sinks": ["event", {"kind": "uplink", "selct": ["raw"]}]}, "sinks[1]", "did you mean 'select'?"),
+        ({"sinks": [{"kind": "uplink", "select": ["2m"]}]}, "sinks[0].select", "2m"),
+        ({"sinks": [{"kind": "pigeon"}]}, "sinks[0].kind", "uplink"),
+        ({"sinks": [{"kind": "mqtt", "topic": "devices/{device}/v"}]}, "sinks[0].topic", "would be its own input"),
         ({"sinks": [{"kind": "mqtt"}]}, "sinks[0].topic", "needs a topic"),
         ({"sinks": [{"kind": "mqtt", "topic": "a/+"}]}, "sinks[0].topic", "wildcards"),
         ({"sinks": [{"kind": "mqtt", "topic": "my alarms/{device}"}]}, "sinks[0].topic", "no spaces"),
@@ -140,3 +142,10 @@ def test_what_is_no_pipeline_is_refused(table: Any) -> None:
 def test_open_windows_are_carried_on_unless_source_or_window_changed(more: dict[str, Any], same: bool) -> None:
     before, after = parse_pipeline(pipeline(), "p"), parse_pipeline(pipeline(**more), "p")
     assert (before.window_digest == after.window_digest) is same
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb"])
+def test_a_field_that_no_decoder_can_be_made_for(name: str) -> None:
+    for key, more in (("values", {"values": (name,)}), ("time", {"values": ("x",), "time": name})):
+        with pytest.raises(ConfigError, match=f"{key}: .* is no field that can be read"):
+            SourceSpec("devices/+/v", **more)  # type: ignore[arg-type]  # fields of the struct

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from skerry.broker import LOG, read_page, to_subject, to_topic
 from skerry.core.errors import ConfigError
-from skerry.pipeline import MQTT_PREFIX, QOS0_PREFIX, RETRY_PREFIX, event_topic, filter_matches, key_token, log_subjects, topic_of
-from skerry.pipeline.topics import MAX_SUBJECT, KeyTemplate, check_filter, check_name, topic_level
+from skerry.pipeline import MQTT_PREFIX, QOS0_PREFIX, RETRY_PREFIX, event_topic, filter_matches, key_token, subjects_of, topic_of
+from skerry.pipeline.topics import MAX_SUBJECT, KeyTemplate, check_filter, check_name, may_match, topic_level
 from tests.fixtures.nats import NatsServer
 from tests.fixtures.raw_mqtt import RawMqtt
 
@@ -68,9 +68,8 @@ def matches_by_subject(pattern: str, subject: str) -> bool:
 @given(filters, st.booleans(), st.lists(st.sampled_from(["a", "b", "", "a.b"]), min_size=1, max_size=5).map("/".join))
 def test_a_filter_matches_what_the_subjects_that_are_read_for_it_match(wanted: str, rest: bool, topic: str) -> None:
     wanted = f"{wanted}/#" if rest else wanted
-    subjects = [subject for subject in log_subjects("p", wanted) if subject.startswith(MQTT_PREFIX)]
-    subject = MQTT_PREFIX + to_subject(topic)
-    assert filter_matches(wanted, topic) == any(matches_by_subject(pattern, subject) for pattern in subjects)
+    subject = to_subject(topic)
+    assert filter_matches(wanted, topic) == any(matches_by_subject(pattern, subject) for pattern in subjects_of(wanted))
 
 
 @pytest.mark.parametrize(
@@ -85,9 +84,10 @@ def test_filters_match_as_the_standard_says(wanted: str, topic: str, matches: bo
     assert filter_matches(wanted, topic) is matches
 
 
-def test_a_pipeline_reads_qos_1_and_0_and_its_own_retries() -> None:
-    assert log_subjects("p", "a/+/c") == ["$MQTT.msgs.a.*.c", "skerry.q0.a.*.c", "skerry.retry.p.>"]
-    assert set(log_subjects("p", "a/#")) == {"$MQTT.msgs.a.>", "$MQTT.msgs.a", "skerry.q0.a.>", "skerry.q0.a", "skerry.retry.p.>"}
+def test_a_filter_for_a_whole_branch_has_two_subjects() -> None:
+    assert subjects_of("a/+/c") == ["a.*.c"]
+    assert subjects_of("a/#") == ["a.>", "a"]
+    assert subjects_of("#") == [">"]
 
 
 @pytest.mark.parametrize("topic", ["", "a/#/b", "a#", "a/b+", "$SYS/#", "a b", "a/*/b", "a/>", "a\0"])
@@ -146,3 +146,15 @@ def test_a_key_that_names_no_level_is_refused(template: str) -> None:
 
 def test_a_subject_of_the_greatest_length_fits_a_line_under_any_prefix() -> None:
     assert MAX_SUBJECT + len(f"HPUB {RETRY_PREFIX}{'p' * 64}. _INBOX.{'x' * 40} 1000 10000000\r\n") < 4096
+
+
+@pytest.mark.parametrize(
+    ("wanted", "template", "may"),
+    [
+        ("devices/+/v", "alarms/{device}", False), ("#", "alarms/{device}", True), ("alarms/+", "alarms/{device}", True),
+        ("alarms/a", "alarms/{device}", True), ("alarms/a/b", "alarms/{device}", False), ("a/#", "a/{state}/x", True),
+        ("a/+", "b/{state}", False), ("a/#", "a", True), ("a/b", "a/b", True), ("a/b-{x}", "a/b", False),
+    ],
+)  # fmt: skip
+def test_a_template_may_match_a_filter(wanted: str, template: str, may: bool) -> None:
+    assert may_match(wanted, template) is may

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.runtime import Child, ChildSpec, Exit, cpu_seconds_of, end_left_over, left_over, memory_of
+from skerry.runtime import (
+    Child,
+    ChildSpec,
+    Exit,
+    cpu_seconds_of,
+    end_left_over,
+    figures_of,
+    left_over,
+    memory_of,
+    next_look,
+    proportional_memory_of,
+)
+from skerry.runtime.children import WATCH_S
 
 PYTHON = sys.executable
 GREEDY = """
@@ -247,3 +260,54 @@ async def test_a_line_over_the_limit_does_not_end_the_reading(tmp_path: Path, mo
         lines.append(line)
     assert lines[-1] == b"after\n"
     assert (await child.wait()).code == 0
+
+
+@pytest.mark.asyncio
+async def test_a_child_that_outgrows_its_bound_is_told_of_and_one_that_ends_is_not(tmp_path: Path) -> None:
+    grow = "import sys; sys.stdin.readline(); x = bytearray(96 << 20); sys.stdin.readline()"
+    child = Child(ChildSpec("grower", [sys.executable, "-c", grow], tmp_path, pipes=True))
+    await child.start()
+    bound = 64 << 20
+    watching = asyncio.create_task(child.outgrown(lambda: bound))
+    unbound = asyncio.create_task(child.outgrown(lambda: 0))
+    await asyncio.sleep(0.3)
+    assert not watching.done()
+    await child.write_line(b"grow")
+    async with asyncio.timeout(10):
+        told = await watching
+    assert re.fullmatch(r"it used \d+ MiB, allowed are 64 MiB", told)
+    assert not unbound.done()
+    await child.kill()
+    async with asyncio.timeout(10):
+        assert await unbound == ""
+
+
+@pytest.mark.asyncio
+async def test_how_large_it_was_is_known_when_it_has_ended(tmp_path: Path) -> None:
+    """Also of memory that it had given back again before anybody looked."""
+    argv = [PYTHON, "-c", "x = b'1' * (96 << 20); del x; print('up', flush=True); import time; time.sleep(60)"]
+    child = Child(spec(tmp_path, argv, pipes=True))
+    await child.start()
+    await child.read_line()
+    assert child.pid is not None
+    figures = figures_of(child.pid)
+    assert figures.memory < 64 << 20 < figures.peak
+    assert abs(figures.started - time.time() * 1e6) < 10e6
+    assert 0 < figures.cpu_s < 10
+    await asyncio.sleep(1.1)
+    ended = await child.kill()
+    assert 96 << 20 <= ended.peak < 256 << 20
+    assert (ended.signal, ended.sentence) == ("SIGKILL", "ended by SIGKILL")
+    assert figures_of(child.pid).memory == 0
+
+
+@pytest.mark.parametrize(("used", "pause"), [(0, WATCH_S), (500, WATCH_S), (900, 124 / 2048), (1023, 0.02), (5000, 0.02)])
+def test_the_less_is_left_the_sooner_is_looked_again(used: int, pause: float) -> None:
+    assert next_look(used << 20, 1 << 30) == pytest.approx(pause)
+    assert next_look(used << 20, 0) == WATCH_S, "nothing to pass"
+
+
+def test_pages_that_processes_share_count_once_in_all() -> None:
+    own = os.getpid()
+    assert 0 < proportional_memory_of(own) <= memory_of(own)
+    assert proportional_memory_of(2**22 + 1) == memory_of(2**22 + 1) == 0

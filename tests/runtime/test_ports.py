@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -52,3 +53,18 @@ def test_new_ports_differ(count: int) -> None:
     found = free_ports("127.0.0.1", [0] * count)
     assert len(set(found)) == count
     assert free_ports("127.0.0.1", found) == found
+
+
+def test_new_ports_are_none_that_outgoing_connections_get() -> None:
+    span = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    if not span.exists():
+        pytest.skip("optional: this kernel does not say which ports it gives out")
+    first = int(span.read_text().split()[0])
+    if first <= 10_000:
+        pytest.skip("optional: the kernel gives out all ports here")
+    assert all(1024 < port < first for port in free_ports("127.0.0.1", [0] * 50))
+
+
+def test_ports_stay_apart_from_others(free_port: int) -> None:
+    (found,) = free_ports("127.0.0.1", [free_port], (free_port,))
+    assert found != free_port

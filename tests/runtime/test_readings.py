@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skerry.runtime import ComputerReadings
+from skerry.runtime import ComputerReadings, busy_seconds
 from skerry.runtime.readings import Counters, rates, read_counters
 
 LAST = {"cpu": 7.0, "disk": 1.0, "network": 2.0}
@@ -61,3 +61,12 @@ def test_real_counters_only_grow() -> None:
     assert second.at == 2.0
     assert second.cpu_total_s >= first.cpu_total_s > first.cpu_busy_s > 0
     assert second.network_bytes >= first.network_bytes >= 0
+
+
+def test_the_machine_has_been_busy() -> None:
+    before = busy_seconds()
+    assert before > 0
+    end = time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    assert busy_seconds() > before

@@ -9,6 +9,8 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.fixtures.node import until
+
 TOPIC = "devices/{}/numbers"
 AHEAD_S = 60.0
 """How far ahead of all others a device's last message is, so that all its windows close."""
@@ -48,6 +50,8 @@ class Device:
         self._acks: deque[int] = deque()
         self.client = connected(name, address, name if password else "", password)
         self.client.on_publish = self._on_publish
+        # paho sends what was published before the socket was there only after the CONNACK: later messages would pass it
+        until(self.client.is_connected, 10, f"{name} is connected")
 
     def _on_publish(self, client: mqtt.Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         # paho holds a lock of its own here that publish() takes too: nothing may be waited for

@@ -4,18 +4,18 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from skerry.broker import LOG, WireClient, read_page, stream_state, to_subject
+from skerry.broker import LOG, WireClient, kv_get, kv_put, read_page, stream_state, to_subject
 from skerry.core.clock import SECOND, SystemClock
 from skerry.core.errors import FencedError, UnavailableError
 from skerry.core.service import cancel_and_wait
-from skerry.pipeline import EVENTS, EVENTS_PREFIX, begin_checkpoints
+from skerry.pipeline import BUCKET, EVENTS, EVENTS_PREFIX, begin_checkpoints
 from skerry.worker import Assignment, PipelineReport
 from skerry.worker.engine import Engine
 from tests.fixtures.frames import sample
@@ -34,14 +34,22 @@ def table(name: str = "p", topic: str = "devices/+/v", **more: Any) -> dict[str,
 class Running:
     """One engine in this process, as a worker would run it."""
 
-    def __init__(self, server: NatsServer, folder: Path, *tables: dict[str, Any], partition: int = 0, partitions: int = 1) -> None:
+    def __init__(
+        self,
+        server: NatsServer,
+        folder: Path,
+        *tables: dict[str, Any],
+        partition: int = 0,
+        partitions: int = 1,
+        models: Sequence[dict[str, Any]] = (),
+    ) -> None:
         login = {"node": "rock", "host": "127.0.0.1", "port": server.port, "user": "agent", "password": "pw", "base": str(folder)}
         assignment = Assignment(
             **login,
             partition=partition,
             partitions=partitions,
             pipelines=list(tables) or [table()],
-            models=[],
+            models=list(models),
             trace=str(folder / f"trace-{partition}"),
         )
         self.engine = Engine(assignment, SystemClock())
@@ -68,12 +76,6 @@ class Running:
     async def die(self) -> None:
         """End it without a last checkpoint."""
         await cancel_and_wait(self.task)
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    with NatsServer(tmp_path) as running:
-        yield running
 
 
 @pytest_asyncio.fixture
@@ -310,7 +312,7 @@ async def test_a_pipeline_that_cannot_run_says_why_and_stops_no_other(
 async def test_an_idle_pipelines_cursor_moves_over_what_is_not_its_business(
     server: NatsServer, client: WireClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skerry.worker.engine.IDLE_CURSOR_S", 0.3)
+    monkeypatch.setattr("skerry.worker.slot.IDLE_S", 0.3)
     async with Running(server, tmp_path) as running:
         await store(client, 0, 3)
         for _ in range(20):
@@ -341,3 +343,47 @@ async def test_poison_is_stepped_over(server: NatsServer, client: WireClient, tm
     await until(lambda: running.received == 5)
     assert running.report().books["dead_letters"] == {"poison": 1}
     await running.die()
+
+
+@pytest.mark.asyncio
+async def test_a_corrupt_checkpoint_stops_its_own_pipeline_only(server: NatsServer, client: WireClient, tmp_path: Path) -> None:
+    await begin_checkpoints(client, ["p", "q"], 1, 0)
+    found = await kv_get(client, BUCKET, "p.0-of-1")
+    assert found is not None
+    await kv_put(client, BUCKET, "p.0-of-1", b"SKP9 what nobody wrote", found[1])
+    async with Running(server, tmp_path, table(), table("q")) as running:
+        await store(client, 0, 5)
+        await until(lambda: running.report("q").books.get("received") == 5)
+        assert running.report("p").state.startswith("failed: ")
+        assert "checkpoint" in running.report("p").state
+        await running.drain()
+    kept = await kv_get(client, BUCKET, "p.0-of-1")
+    assert kept is not None
+    assert kept[0] == b"SKP9 what nobody wrote"
+
+
+@pytest.mark.asyncio
+async def test_what_a_stopped_worker_did_not_hear_is_no_silence_of_the_devices(
+    server: NatsServer, client: WireClient, tmp_path: Path
+) -> None:
+    window = {"kind": "tumbling", "size": "60s", "idle": "2s"}
+    running = Running(server, tmp_path, table(window=window))
+    clock = running.engine._clock = Behind()
+    for slot in running.engine._slots.values():
+        slot._clock = clock
+    await until(lambda: running.engine.ready)
+    await store(client, 0, 3)
+    await until(lambda: running.received == 3)
+    clock.ahead = 3600.0  # as after a SIGSTOP of an hour
+    await asyncio.sleep(0.5)
+    assert running.report().books["open"] == 3
+    await running.die()
+
+
+class Behind(SystemClock):
+    """A clock whose monotonic time can be set forward."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead

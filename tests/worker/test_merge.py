@@ -9,26 +9,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skerry.core.histogram import Histogram
-from skerry.worker import PipelineReport, Report, merge_reports
+from skerry.inference import DriftReport
+from skerry.worker import ModelReport, PipelineReport, Report, ShadowReport, add_models, add_shadows, merge_reports
 
 
 def books(received: int, **dead: int) -> dict[str, Any]:
     return {"received": received, "scored": received - sum(dead.values()), "dead_letters": dead, "difference": 0}
 
 
+def did(version: str, seed: int, epoch: int = 0) -> ModelReport:
+    return ModelReport("m", version, epoch, seed, 2 * seed, 3 * seed, 4 * seed, 5.0 * seed, 6.0 * seed)
+
+
+def beside(version: str, seed: int, against: str = "2") -> ShadowReport:
+    counts: dict[str, Any] = dict.fromkeys(ShadowReport.__struct_fields__[3:-1], seed)
+    return ShadowReport("m", version, against, **counts)
+
+
 def full(seed: int) -> PipelineReport:
     """A report with something in every field."""
     draw = random.Random(seed)
-    latency = Histogram()
+    latency, age = Histogram(), Histogram()
     for _ in range(20):
         latency.add(draw.uniform(0.1, 100))
+        age.add(draw.uniform(100, 5000))
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(PipelineReport):
         if field.type is int:
             values[field.name] = draw.randint(1, 1000)
     return PipelineReport(
         **values, state="running", books=books(100 + seed, late=seed, nan=2), latency=latency,
-        recent_p50_ms=draw.uniform(0, 5), recent_p99_ms=draw.uniform(5, 9), infer_seconds=1.5, model="m", version="2",
+        recent_p50_ms=draw.uniform(0, 5), recent_p99_ms=draw.uniform(5, 9), age=age, age_p50_ms=draw.uniform(0, 5),
+        age_p99_ms=draw.uniform(5, 9), infer_seconds=1.5, model="m", version="2",
+        drift=DriftReport("learned", 500, seed, seed),
+        models=[did("2", seed)], shadow=beside("3", seed),
     )  # fmt: skip
 
 
@@ -53,7 +67,8 @@ def test_counts_are_added_and_cursors_are_the_lowest() -> None:
     assert found.books == {
         "received": 306, "scored": 306 - 6 - 6, "dead_letters": {"late": 6, "nan": 6}, "difference": 0,
     }  # fmt: skip
-    assert found.latency.total == 60
+    assert (found.latency.total, found.age.total) == (60, 60)
+    assert found.age_p50_ms == max(part.age_p50_ms or 0 for part in (one, two, three))
     assert found.recent_p99_ms == max(part.recent_p99_ms or 0 for part in (one, two, three))
 
 
@@ -70,7 +85,8 @@ def test_the_order_does_not_matter() -> None:
     for each in found:
         assert each.latency.counts == found[0].latency.counts
         assert each.latency.sum_ms - found[0].latency.sum_ms < 1e-6
-        each.latency = found[0].latency
+        assert each.age.counts == found[0].age.counts
+        each.latency, each.age = found[0].latency, found[0].age
         assert each == found[0]
 
 
@@ -103,3 +119,21 @@ def test_pipelines_are_kept_apart() -> None:
 def test_books_add_up_whatever_reasons_there_are(letters: list[dict[str, int]]) -> None:
     found = merged(*[PipelineReport(state="running", books=books(1000, **dead)) for dead in letters])
     assert found.books["received"] == found.books["scored"] + sum(found.books["dead_letters"].values())
+
+
+def test_what_versions_did_is_added_by_model_version_and_epoch() -> None:
+    found = add_models([did("2", 1), did("2", 2), did("2", 5, epoch=1), did("1", 7)])
+    assert [(each.version, each.epoch, each.runs) for each in found] == [("2", 0, 3), ("2", 1, 5), ("1", 0, 7)]
+    assert found[0] == ModelReport("m", "2", 0, 3, 6, 9, 12, 15.0, 12.0)
+    assert add_models([did("2", 1), ModelReport("m", "2", failure="no")])[0].failure == "no"
+
+
+def test_shadows_of_one_pair_are_added_and_of_two_pairs_the_fuller_one_is_shown() -> None:
+    assert add_shadows(None, None) is None
+    assert add_shadows(None, beside("3", 4)) == beside("3", 4)
+    both = add_shadows(beside("3", 4), beside("3", 5))
+    assert both is not None
+    for name in ShadowReport.__struct_fields__[3:-1]:
+        assert getattr(both, name) == (5 if name in ("max_difference", "memory") else 9), name
+    assert add_shadows(beside("3", 4), beside("4", 5)) == beside("4", 5)
+    assert add_shadows(beside("3", 4, against="1"), beside("3", 2)) == beside("3", 4, against="1")

@@ -1,31 +1,14 @@
 """Outputs under way: each is stored once, whatever is sent again, and who waits for acknowledgements waits for all of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from skerry.broker import MIB, Stored, StreamPlan, WireClient, api, ensure, read_page
 from skerry.pipeline import DEAD, DEAD_PREFIX, EVENTS, EVENTS_PREFIX, Output
 from skerry.worker import outbox as module
 from skerry.worker.outbox import Outbox
 from tests.fixtures.nats import NatsServer, until
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    with NatsServer(tmp_path) as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def client(server: NatsServer) -> AsyncIterator[WireClient]:
-    found = await server.prepared()
-    yield found
-    found.close()
-    await found.closed
 
 
 def outputs(begin: int, end: int, prefix: str = EVENTS_PREFIX) -> list[Output]:
@@ -170,3 +153,33 @@ async def test_a_server_that_dies_under_load_stores_each_once_in_the_end(server:
     assert box.events_seq == found[-1].sequence
     again.close()
     await again.closed
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_an_acknowledgement_has_it_sent_again(client: WireClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RESEND_S", 0.2)
+    await api(client, f"STREAM.DELETE.{EVENTS}")
+    box = attached(client)
+    box.send(outputs(0, 3))
+    began = asyncio.get_running_loop().time()
+    waiting = asyncio.create_task(box.acknowledged(box.number))
+    await until(lambda: box.refused)
+    await ensure(client, StreamPlan(EVENTS, (f"{EVENTS_PREFIX}>",), MIB))
+    await asyncio.wait_for(waiting, 20)
+    assert await payloads(client) == numbers(0, 3)
+    assert asyncio.get_running_loop().time() - began < 5, "it waits for its own time, not for the one that the module began with"
+
+
+@pytest.mark.asyncio
+async def test_what_is_found_stored_is_settled_and_nobody_waits_for_it(client: WireClient) -> None:
+    box = Outbox(lambda: None)
+    box.send(outputs(0, 3))
+    waiting = asyncio.create_task(box.acknowledged(box.number))
+    await asyncio.sleep(0)
+    box.settle({"id0", "id2"})
+    assert box.unacked == 1
+    box.settle({"id1"})
+    await asyncio.wait_for(waiting, 1)
+    box.attach(client)
+    await client.flush()
+    assert await payloads(client) == []

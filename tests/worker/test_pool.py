@@ -17,6 +17,7 @@ from skerry.broker import WireClient, read_page
 from skerry.core.clock import SystemClock
 from skerry.core.service import cancel_and_wait
 from skerry.pipeline import DEAD, DEAD_PREFIX, EVENTS, EVENTS_PREFIX, begin_checkpoints, stored_cursors, unpack_letters
+from skerry.runtime import Lives
 from skerry.worker import Assignment, WorkerPlan, WorkerPool
 from skerry.worker import pool as pool_module
 from tests.fixtures.nats import NatsServer, put, until
@@ -229,6 +230,25 @@ async def test_draining_does_not_wait_for_the_next_attempt(tmp_path: Path) -> No
         await rig.pool.drain()
         await asyncio.wait_for(running, 5)
         assert time.monotonic() - began < 3
+
+
+async def test_a_worker_that_ends_too_often_is_quarantined_until_somebody_asks(tmp_path: Path) -> None:
+    """Its own fault is a bad assignment: it ends at once, each time. A pipeline that is resumed ends the quarantine."""
+    async with rigged(tmp_path, pipelines=[{"name": "p", "no": "source"}]) as rig:
+        worker = rig.pool.workers[0]
+        worker.restarts = Lives(SystemClock(), limit=2, quarantine_s=1000)
+        running = asyncio.create_task(rig.pool.run())
+        try:
+            await until(lambda: worker.restarts.quarantined, 15)
+            assert (worker.restarts.total, worker.pid) == (2, None)
+            assert worker.restarts.last is not None
+            assert worker.restarts.last.code == 1
+            assert worker.restarts.sentence("worker 0", worker.last_words).startswith("worker 0 is quarantined for")
+            await rig.pool.command("resume", "p")
+            await until(lambda: worker.restarts.total == 3, 15)
+            await until(lambda: worker.restarts.quarantined)
+        finally:
+            await cancel_and_wait(running)
 
 
 async def test_a_file_that_cannot_be_written_ends_no_pool(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from skerry.core.errors import CorruptError, FencedError
 from skerry.pipeline import DEAD, EVENTS, EVENTS_PREFIX, CheckpointStore, begin_checkpoints, unpack_letters
 from skerry.worker.outbox import Outbox
 from skerry.worker.slot import Slot
-from tests.fixtures.frames import ARRIVAL, log_of, new_runner, sample, spec_of
+from tests.fixtures.frames import ARRIVAL, frame, log_of, new_runner, sample, spec_of
 from tests.fixtures.nats import NatsServer
 
 T = ARRIVAL / 1e6 - 100
@@ -202,11 +202,24 @@ async def test_nothing_new_is_not_stored_again(client: WireClient) -> None:
     revision = slot._store.revision
     await slot.checkpoint(client)
     assert slot._store.revision == revision
-    slot.skip_to(4)
-    assert slot.cursor == 6
-    slot.skip_to(99)
+
+
+@pytest.mark.asyncio
+async def test_a_cursor_that_moved_over_what_is_for_others_is_stored_now_and_then_and_at_the_end(client: WireClient) -> None:
+    clock = ManualClock(ARRIVAL)
+    slot = await new_slot(client, clock)
+    feed(slot, SECONDS)
     await slot.checkpoint(client)
-    assert await cursor(client) == 99
+    assert slot.runner is not None
+    for stored, number in ((6, 7), (8, 8), (8, 9)):
+        foreign = frame(number, b"x", topic="others/a/w")
+        slot.runner.feed([foreign], position(foreign[1]), position(foreign[1]), 0.0)
+        clock.advance(3_000_000)
+        await slot.checkpoint(client)
+        assert (await cursor(client), slot.cursor) == (stored, number)
+    await slot.checkpoint(client, last=True)
+    assert await cursor(client) == 9
+    assert slot.runner.state.ledger.received == 6
 
 
 @pytest.mark.asyncio
@@ -229,3 +242,22 @@ async def test_a_report_says_where_it_stands(client: WireClient) -> None:
     assert report.books["difference"] == 0
     slot.paused = True
     assert slot.report(0).state == "paused"
+
+
+@pytest.mark.asyncio
+async def test_outputs_whose_acknowledgement_was_lost_are_not_sent_again(client: WireClient) -> None:
+    slot = Slot(SPEC, (0, 1), ManualClock(ARRIVAL), Outbox(lambda: None))
+    slot.take(new_runner(SPEC, state=await slot.load_state(client)))
+    slot.start()  # there is no connection: all that it puts out stays with it
+    feed(slot, [*SECONDS, b"rubbish"])
+    twin = await new_slot(client)
+    feed(twin, [*SECONDS[:4], b"rubbish"])
+    await twin.outbox.acknowledged(twin.outbox.number)
+    before = await events(client)
+    await forget_ids(client)
+    assert slot.outbox.unacked == 6
+    await slot.forget_stored(client)
+    slot.outbox.attach(client)
+    await asyncio.wait_for(slot.outbox.acknowledged(slot.outbox.number), 5)
+    assert len(await events(client)) == 5
+    assert (await events(client))[:3] == before

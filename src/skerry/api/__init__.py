@@ -7,6 +7,7 @@ from skerry.core.lazy import lazy
 
 if TYPE_CHECKING:
     from skerry.api.service import Api
+    from skerry.api.tokens import TokenStore
     from skerry.api.view import NodeView
 
 __getattr__ = lazy(
@@ -14,9 +15,10 @@ __getattr__ = lazy(
     {
         "Api": "service",
         "NodeView": "view",
+        "TokenStore": "tokens",
     },
 )
 
 __all__ = [
-    "Api", "ApiConfig", "NodeView",
+    "Api", "ApiConfig", "NodeView", "TokenStore",
 ]  # fmt: skip

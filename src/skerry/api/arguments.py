@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from skerry.core.clock import from_number, from_rfc3339
-from skerry.core.errors import RejectedError, suggestion
+from skerry.core.clock import from_number, from_rfc3339, in_calendar
+from skerry.core.errors import ConfigError, RejectedError, suggestion
+from skerry.core.units import parse_duration
 from skerry.http import Request
 
 DEFAULT_LIMIT = 100
@@ -42,6 +43,14 @@ def whole(text: str | None, name: str, least: int, most: int) -> int | None:
     return number
 
 
+def duration_of(text: str | None, name: str) -> int:
+    """Microseconds of a duration such as `30d`; 0 where there is none."""
+    try:
+        return parse_duration(text) if text else 0
+    except ConfigError as error:
+        raise RejectedError(f"{text!r} is not a duration", where=name, mend='such as "30d" or "12h"') from error
+
+
 def moment_of(text: str | None, name: str) -> int | None:
     """Microseconds of RFC 3339, or of Unix seconds or milliseconds."""
     if not text:
@@ -52,14 +61,20 @@ def moment_of(text: str | None, name: str) -> int | None:
         number = math.nan
     try:
         # a `+` that the caller did not encode arrives as a space
-        return from_rfc3339(text.replace(" ", "+")) if math.isnan(number) else from_number(number)
+        return in_calendar(from_rfc3339(text.replace(" ", "+")) if math.isnan(number) else from_number(number))
     except (ValueError, OverflowError) as error:
         raise RejectedError(f"{text!r} is not a time", where=name, mend="RFC 3339, or Unix seconds or milliseconds") from error
+
+
+def schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """JSON Schema of a body."""
+    found: dict[str, Any] = msgspec.json.schema(kind)["$defs"][kind.__name__]
+    return found
 
 
 def body(request: Request, kind: type[S]) -> S:
     """The body as a struct."""
     try:
         return msgspec.json.decode(request.body or b"{}", type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RejectedError(f"the body will not do: {str(error)[:200]}", where=request.path, mend="send a JSON object") from error

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from skerry.api.scopes import scope_of
 from skerry.http import Handler, Route
 
 API = "/api/v1"
@@ -23,6 +24,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     Attributes:
         answer: content type of a good answer.
         body: JSON Schema of the request's body.
+        max_body: bytes of a body; 0: the server's own limit.
+        event: what a change by it is called in the audit log; without one it is noted as method and path.
     """
 
     method: str
@@ -33,11 +36,13 @@ class Endpoint(msgspec.Struct, frozen=True):
     answer: str = "application/json"
     status: int = 200
     body: dict[str, Any] = {}
+    max_body: int = 0
+    event: str = ""
 
     @property
     def route(self) -> Route:
         """What the server needs of it."""
-        return Route(self.method, self.pattern, self.handler)
+        return Route(self.method, self.pattern, self.handler, max_body=self.max_body)
 
 
 _PROBLEM = {
@@ -63,7 +68,10 @@ def openapi(endpoints: list[Endpoint], version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "skerry", "version": version, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": {"Problem": _PROBLEM}},
+        "components": {
+            "schemas": {"Problem": _PROBLEM},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "`skerry token create` makes one"}},
+        },
     }
 
 
@@ -76,10 +84,13 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         {"name": each.name, "in": "query", "description": each.description, "schema": {"type": each.kind}}
         for each in endpoint.query
     ]
+    scope = scope_of(endpoint.method, endpoint.pattern)
     operation: dict[str, Any] = {
         "operationId": _operation_id(endpoint),
         "summary": endpoint.summary,
         "parameters": parameters,
+        # OpenAPI 3.1 names roles here for schemes that are not OAuth
+        "security": [] if scope is None else [{"token": [scope]}],
         "responses": {
             str(endpoint.status): {"description": "done", "content": {endpoint.answer: {}}},
             "default": {

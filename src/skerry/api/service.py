@@ -1,16 +1,27 @@
-"""The API as a service of the node: the Unix socket for the command line, and HTTP on loopback."""
+"""The API as a service of the node: the Unix socket for the command line, and HTTP, each request through the gate."""
 
 import asyncio
+import ssl
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from skerry.api.config import ApiConfig
-from skerry.api.guard import check
+from skerry.api.gate import Audit, Gate
 from skerry.api.handlers import Handlers
+from skerry.api.scopes import Scope, scope_of
+from skerry.api.tokens import TokenStore
 from skerry.api.view import NodeView
+from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import UnavailableError
 from skerry.core.log import get
-from skerry.core.service import Backoff
-from skerry.http import Handler, HttpServer, Request, Response, Route, Stream
+from skerry.core.service import Backoff, beat, cancel_and_wait
+from skerry.http import HttpServer, Request, Response, Route, Stream
+
+LOOK_AT_TOKENS_S = 1.0
+USES_EVERY = 600
+"""After so many looks the last uses of tokens are written down."""
 
 
 class Api:
@@ -20,18 +31,55 @@ class Api:
     back-off and `status` says so: the node works on without it.
     """
 
-    def __init__(self, view: NodeView, config: ApiConfig, socket: Path, version: str) -> None:
+    def __init__(
+        self,
+        view: NodeView,
+        config: ApiConfig,
+        socket: Path,
+        version: str,
+        *,
+        tokens: TokenStore | None = None,
+        audit: Audit | None = None,
+        clock: Clock | None = None,
+        names: Iterable[str] = (),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.ready = asyncio.Event()
         self.listening = asyncio.Event()
         self.status = "starting"
         self.port = 0
         self._config = config
         self._socket = socket
-        self._routes = [
-            Route(endpoint.method, endpoint.pattern, self._guarded(endpoint.handler))
-            for endpoint in Handlers(view, version).endpoints()
-        ]
+        self._tls = tls
         self._log = get("api")
+        clock = clock or SystemClock()
+        self._tokens = tokens if tokens is not None else TokenStore(None, clock)
+        self._gate = Gate(config, self._tokens, clock, audit or _Logged(), names)
+        handlers = Handlers(view, version, tokens=self._tokens)
+        endpoints = handlers.endpoints()
+        self._routes = [self._guarded(endpoint.route, endpoint.event) for endpoint in endpoints]
+        self._routes += [self._guarded(route) for route in handlers.inference_routes()]
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many requests were refused, by reason."""
+        return self._gate.refused
+
+    def warnings(self) -> list[str]:
+        """What a person should look at, one sentence each."""
+        found = [f"tokens: {self._tokens.trouble}"] if self._tokens.trouble else []
+        if not self.port:
+            found.append(f"HTTP: {self.status}")
+        if self._config.beyond and not self._config.tls:
+            found.append(f"HTTP on {self._config.listen} is not encrypted: tokens can be read on the way; set api.tls")
+        if self._config.beyond and not len(self._tokens):
+            found.append(f"HTTP on {self._config.listen} lets nobody in: make a token with `skerry token create`")
+        return found
+
+    @property
+    def url(self) -> str:
+        """`http://host:port` or `https://host:port`, empty until it listens."""
+        return f"{'https' if self._tls else 'http'}://{self.address}" if self.port else ""
 
     @property
     def address(self) -> str:
@@ -44,6 +92,7 @@ class Api:
 
         Raises `UnavailableError` when the Unix socket cannot be had.
         """
+        looking = asyncio.create_task(self._look_at_tokens())
         try:
             async with HttpServer(self._routes) as server:
                 await server.listen_unix(self._socket)
@@ -51,6 +100,8 @@ class Api:
                 await self._listen(server)
                 await asyncio.Event().wait()
         finally:
+            await cancel_and_wait(looking)
+            self._tokens.flush()
             self.ready.clear()
             self.listening.clear()
             self.port, self.status = 0, "stopped"
@@ -60,19 +111,50 @@ class Api:
         backoff = Backoff(first=0.5, most=10.0)
         while not self.port:
             try:
-                self.port = await server.listen_tcp(host, port)
+                self.port = await server.listen_tcp(host, port, self._tls)
             except UnavailableError as error:
                 self.status = str(error)
                 if not backoff.attempts:
                     self._log.error(f"{error}; trying again")
                 await asyncio.sleep(backoff.next())
         self.listening.set()
-        self.status = f"listening on http://{self.address}"
+        self.status = f"listening on {self.url}"
         self._log.info(self.status)
 
-    def _guarded(self, handler: Handler) -> Handler:
-        async def guarded(request: Request) -> Response | Stream:
-            check(request, self._config.loopback)
-            return await handler(request)
+    async def _look_at_tokens(self) -> None:
+        looks = 0
+        while True:
+            await beat(LOOK_AT_TOKENS_S)
+            looks += 1
+            await asyncio.to_thread(self._tokens.refresh)
+            if looks % USES_EVERY == 0:
+                await asyncio.to_thread(self._tokens.flush)
 
-        return guarded
+    def _guarded(self, route: Route, event: str = "") -> Route:
+        """The route behind the gate; `event`: what a change by it is called where it is noted."""
+
+        def scope(request: Request) -> Scope | None:
+            return scope_of(request.method, request.path if "{rest" in route.pattern else route.pattern)
+
+        async def guarded(request: Request) -> Response | Stream:
+            answer = await route.handler(request)
+            if isinstance(answer, Stream):
+                return self._gate.while_good(request, scope(request), answer)
+            if scope(request) not in (None, "infer", "uplink", "ingest"):
+                self._gate.note(request, event, answer)
+            return answer
+
+        return msgspec.structs.replace(
+            route, handler=guarded, before=lambda request: self._gate.admit(request, scope(request))
+        )
+
+
+class _Logged:
+    """In the place of an audit log where there is none: the log."""
+
+    def __init__(self) -> None:
+        self._log = get("audit")
+
+    def note(self, event: str, *, by: str = "", address: str = "", reason: str = "", **fields: object) -> None:
+        given = {"by": by, "address": address, "reason": reason, **fields}
+        self._log.info(event, **{name: value for name, value in given.items() if value})

@@ -1,9 +1,64 @@
 """What the API needs to know of a node: the seam that the node fills."""
 
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from skerry.http import Request, Response
+
+if TYPE_CHECKING:
+    from skerry.store import KeyValueStore
 
 Row = dict[str, Any]
+
+
+class UplinkView(Protocol):
+    """The link to the centre as the API sees it, and this node as the centre of others."""
+
+    def shown(self) -> Row:
+        """`{uplink, received}`, each None where it is off."""
+        ...
+
+    async def hold(self, paused: bool) -> None:
+        """Send no more, or go on; over restarts too. Raises `UnavailableError` where there is no uplink."""
+        ...
+
+    async def test(self) -> Row:
+        """`{ok, round_trip_ms, sentence}` of an empty envelope. Raises `UnavailableError` where there is no uplink."""
+        ...
+
+    async def receive(self, envelope: bytes, by: str) -> Row:
+        """`{digest, commands}`: the envelope is in the log. Raises `RejectedError`, `UnavailableError`."""
+        ...
+
+    async def command(self, frame: bytes) -> Row:
+        """`{id, topic, expires}` of a signed command that waits for its node now. Raises `RejectedError`, `OverloadedError`."""
+        ...
+
+
+class ConnectorsView(Protocol):
+    """The connectors as the API sees them."""
+
+    def shown(self) -> Row:
+        """`{connectors: [{name, kind, direction, state, moved, refused: {reason: count}, errors, waiting, last, trouble}]}`."""
+        ...
+
+    async def ingest(self, name: str, body: bytes, headers: Mapping[str, str], by: str) -> Row:
+        """`{stored}`: all items of the body are in the log. Raises `NotFoundError`, `RefusedError`, `RejectedError`,
+        `TooManyRequestsError` where the log is full or too much is under way, `UnavailableError`."""
+        ...
+
+
+class AlarmsView(Protocol):
+    """Alarms and what people did about them."""
+
+    async def shown(self) -> Row:
+        """`{alarms, complete}`; an alarm is `{alarm_id, pipeline, key, severity, label, score, flaps, since, last, state,
+        acknowledged, shelved, comments}`, of which the last three say `{by, at, comment, until}`."""
+        ...
+
+    async def note(self, id: str, what: str, by: str, comment: str, duration: int = 0) -> Row | None:
+        """Keep that somebody did `acknowledge`, `shelve`, `unshelve` or `comment`: durable when it returns. The alarm, or None."""
+        ...
 
 
 class NodeView(Protocol):
@@ -13,17 +68,37 @@ class NodeView(Protocol):
     calls are made only with names that are known a moment before.
     """
 
+    @property
+    def uplink(self) -> UplinkView:
+        """What has to do with the link to a centre."""
+        ...
+
+    @property
+    def connectors(self) -> ConnectorsView:
+        """What is brought in from other systems, and out to them."""
+        ...
+
+    @property
+    def alarms(self) -> AlarmsView:
+        """What fires, and what people did about it."""
+        ...
+
     def ready(self) -> tuple[bool, str]:
         """Whether the node does its work, and why not (or what it does) in one sentence."""
         ...
 
     async def status(self) -> Row:
-        """The node as a whole: node, site, version, ready, reason, uptime_ratio, pipelines, models, broker, storage, uplink,
-        cluster, ledger, warnings.
+        """The node as a whole: node, site, version, ready, reason, uptime_ratio, pipelines, models, broker, storage,
+        resources, uplink, cluster, ledger, warnings.
 
         A pipeline is `{name, state, reason, rate, lag, events, latency_ms: {p50, p99}, ledger}`, a ledger `{received, scored,
-        open, waiting, duplicates, dead_letters: {reason: count}, difference}`; broker and storage have a `sentence`.
+        open, waiting, duplicates, dead_letters: {reason: count}, difference}`; broker, storage and resources have a `sentence`.
         """
+        ...
+
+    def uptime(self, over_us: int) -> Row:
+        """The last so many microseconds, 0: all: `{since, until, ratio, up_s, planned_s, unplanned_s, starts, gaps}`; a gap is
+        `{begin, end, seconds, planned, reason, over}`."""
         ...
 
     def pipelines(self) -> list[Row]:
@@ -57,8 +132,47 @@ class NodeView(Protocol):
         """Prometheus text."""
         ...
 
+    async def model_server(self, request: Request) -> Response:
+        """The model server's answer to a request under /v2 (Open Inference Protocol v2)."""
+        ...
+
     def models(self) -> list[Row]:
-        """`{name, version, active, file, inputs, outputs, metadata}` each, or `error` where one does not load."""
+        """`{name, version, active, state, file, inputs, outputs, metadata}` a version, or `error` where one does not load."""
+        ...
+
+    def model(self, name: str) -> Row | None:
+        """`{name, active, versions: [row], running, shadow, rolled_back, history}`; None where there is none so named."""
+        ...
+
+    async def model_add(
+        self,
+        name: str,
+        file: str,
+        version: str | None,
+        labels: list[str],
+        threshold: float | None,
+        features: list[str],
+        convert: bool,
+    ) -> Row:
+        """Try a file (converted to a newer opset before, where asked for) and keep it as a staged version; its row.
+
+        Raises `RejectedError` with what is wrong with the file."""
+        ...
+
+    async def model_activate(self, name: str, version: str) -> None:
+        """Switch to a version. Raises `ConfigError` or `RejectedError` for one that is not there or not fit."""
+        ...
+
+    async def model_rollback(self, name: str) -> None:
+        """Switch to the version before. Raises `RejectedError` where there is none."""
+        ...
+
+    async def model_shadow(self, name: str, version: str | None) -> None:
+        """Run a version beside the active one; None ends that."""
+        ...
+
+    async def model_remove(self, name: str, version: str) -> None:
+        """Remove a version. Raises `RejectedError` for the active one."""
         ...
 
     async def devices(self) -> list[Row]:
@@ -69,10 +183,19 @@ class NodeView(Protocol):
         """One device."""
         ...
 
-    async def device_add(self, id: str, password: str | None, topics: list[str]) -> Row:
-        """Add a device; the answer has its `password`, made where none was given.
+    async def device_add(
+        self, id: str, topics: list[str], password: str | None = None, key: str = "", certificate: str = ""
+    ) -> Row:
+        """Add a device that proves itself with one of password, key (public, PEM) and certificate (PEM, `sha256:<hex>` or `ca`).
 
-        Raises `RejectedError` for an id or topic that will not do, or a device that is there already."""
+        The answer has its `password`, made where nothing was given. Raises `RejectedError` for an id, topic, key or certificate
+        that will not do, or a device that is there already."""
+        ...
+
+    async def device_rotate(self, id: str, password: str | None, key: str, certificate: str) -> Row:
+        """Give it another credential and end its connections; the answer has its `password`, if it has one now.
+
+        Raises `RejectedError` for a key or certificate that will not do, and for a revoked device."""
         ...
 
     async def device_revoke(self, id: str) -> None:
@@ -81,6 +204,40 @@ class NodeView(Protocol):
 
     async def device_remove(self, id: str) -> None:
         """Forget it and end its connection."""
+        ...
+
+    async def auth_challenge(self, device: str, address: str) -> Row:
+        """`{challenge, expires_in}` for whatever name."""
+        ...
+
+    async def auth_token(self, device: str, challenge: str, signature: str, address: str) -> Row | None:
+        """`{token, expires_in}`, or None where the device is not let in."""
+        ...
+
+    async def backup_begin(self) -> Row:
+        """Hold the log and copy what only the node may open: `{place, copied, seconds}`."""
+        ...
+
+    async def backup_end(self) -> None:
+        """Let go of both."""
+        ...
+
+    async def store(self) -> "KeyValueStore":
+        """The node's key-value store, open."""
+        ...
+
+    async def series(self, prefix: str, after: str, limit: int) -> list[str]:
+        """Names of the history's series in order, behind one. Raises `UnavailableError` where there is no history."""
+        ...
+
+    async def series_page(
+        self, name: str, start: int, end: int, every: int | None, aggregate: str, limit: int
+    ) -> Row | None:
+        """`{times, values, next}` of `[start, end)`, all in microseconds; None for an unknown series. Raises `RejectedError`."""
+        ...
+
+    async def messages(self, topic: str, since: int | None, limit: int, after: str | None) -> Row:
+        """A page of the log: `{messages: [{sequence, at, topic, payload or payload_base64}], next, through, oldest, trimmed}`."""
         ...
 
     async def deadletters(self, pipeline: str, limit: int, after: str | None) -> tuple[list[Row], str | None]:

@@ -15,6 +15,7 @@ from skerry.broker.claims import (
     response_claims,
     user_claims,
 )
+from skerry.broker.connections import Connections
 from skerry.broker.wire import Frame, WireClient
 from skerry.core import log
 from skerry.core.clock import Clock
@@ -24,6 +25,7 @@ from skerry.core.service import cancel_and_wait
 SUBJECT = b"$SYS.REQ.USER.AUTH"
 GROUP = b"skerry"
 Decide = Callable[[ConnectRequest], Awaitable[Decision]]
+Noted = Callable[[str, str, str], None]
 _log = log.get("broker")
 
 
@@ -46,7 +48,8 @@ class Callout:
     Whatever goes wrong with one question, the answer is a refusal and the next one is served. What comes on top of `at_most`
     questions at once is answered with an empty message, which the server takes as a refusal; a decision that takes longer
     than `patience` (seconds; below the server's `authorization.timeout`) is a refusal too. `refused` counts those by reason;
-    pass the counter that outlives the connection.
+    pass the counter that outlives the connection. With `connections`, a device that was kicked meanwhile is refused. `noted` is
+    told of each refusal that `decide` does not know of: reason, who, from where.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class Callout:
         at_most: int = 512,
         patience: float = 1.8,
         refused: Counter[str] | None = None,
+        connections: Connections | None = None,
+        noted: Noted | None = None,
     ) -> None:
         self.ready = asyncio.Event()
         self.refused = Counter() if refused is None else refused
@@ -70,6 +75,8 @@ class Callout:
         self._account = account
         self._at_most = at_most
         self._patience = patience
+        self._connections = connections
+        self._noted = noted
         self._asked: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -89,7 +96,7 @@ class Callout:
             if not reply:
                 continue
             if len(self._asked) >= self._at_most:
-                self.refused["overload"] += 1
+                self._count("overload")
                 self._client.publish(reply, b"")
                 continue
             task = asyncio.create_task(self._answer(reply, token))
@@ -100,16 +107,17 @@ class Callout:
         answer = b""
         try:
             request = read_request(self._signer.verify_server(token), self._signer.public)
-            answer = self._signed(request, await self._decision(request)).encode()
+            began = self._connections.moment() if self._connections else 0
+            answer = self._signed(request, self._unless_kicked(request, await self._decision(request), began)).encode()
         except Exception as error:  # noqa: BLE001 - one odd question must not end the log-in of all others
-            self.refused["unreadable"] += 1
+            self._count("unreadable")
             _log.warning(f"a log-in question was refused: {error}", kind=type(error).__name__)
         self._client.publish(reply, answer)
 
     async def _decision(self, request: ConnectRequest) -> Decision:
         # The server does not hold the users of a call-out to their allowed connection types: seen with 2.15.
         if request.transport != "mqtt":
-            self.refused["not-mqtt"] += 1
+            self._count("not-mqtt", request.username, request.address)
             return Refusal("not-mqtt")
         try:
             async with asyncio.timeout(self._patience):
@@ -122,8 +130,21 @@ class Callout:
         except Exception as error:  # noqa: BLE001 - as above: it must not end the log-in of all others
             reason = "error"
             _log.error(f"{request!r} was refused: {error}", kind=type(error).__name__)
-        self.refused[reason] += 1
+        self._count(reason, request.username, request.address)
         return Refusal(reason)
+
+    def _unless_kicked(self, request: ConnectRequest, decision: Decision, began: int) -> Decision:
+        if self._connections is None or isinstance(decision, Refusal):
+            return decision
+        if self._connections.granting(request.server, request.connection, decision.name, began):
+            return decision
+        self._count("kicked", decision.name, request.address)
+        return Refusal("kicked")
+
+    def _count(self, reason: str, who: str = "", address: str = "") -> None:
+        self.refused[reason] += 1
+        if self._noted is not None:
+            self._noted(reason, who, address)
 
     def _signed(self, request: ConnectRequest, decision: Decision) -> str:
         now = self._clock.now()

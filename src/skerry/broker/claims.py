@@ -19,7 +19,10 @@ SECOND = 1_000_000
 
 
 class ConnectRequest(msgspec.Struct, frozen=True):
-    """One client that wants to connect; `certificates` are PEM, the client's own first. `repr` leaves the password out."""
+    """One client that wants to connect; `repr` leaves the password out.
+
+    `certificates` are PEM, the client's own first; `verified`: the server's CA has signed them.
+    """
 
     server: str
     user_key: str
@@ -30,6 +33,7 @@ class ConnectRequest(msgspec.Struct, frozen=True):
     address: str = ""
     connection: int = 0
     certificates: tuple[str, ...] = ()
+    verified: bool = False
 
     def __repr__(self) -> str:
         return f"ConnectRequest({self.username!r}, client_id={self.client_id!r}, {self.transport} from {self.address})"
@@ -119,6 +123,7 @@ def read_request(claims: Claims, issuer: str) -> ConnectRequest:
         address=client.host,
         connection=client.id,
         certificates=tls.verified_chains[0] if tls.verified_chains else tls.certs,
+        verified=bool(tls.verified_chains),
     )
 
 

@@ -6,13 +6,15 @@ from typing import Literal
 
 import msgspec
 
+from skerry.broker.routes import Routes, quoted, render_routes
 from skerry.core.errors import ConfigError
 from skerry.core.units import at_key, parse_duration, parse_size
 
 CONTROL_PAYLOAD = 8 * 1024 * 1024
-_LATER = "is not part of this version"
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
-_ESCAPED = re.compile(r'[\x00-\x1f\x7f"\\]')
+WAIT_S = 5
+"""How long MQTT waits for the log before it ends the connection: through an election in a cluster, or seconds of a slow disk. With
+2 s a busy machine lost devices by the hundred, which then all came back at once."""
 
 
 class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,21 +30,37 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("must be 16MiB or more", where="size")
 
 
+class BrokerTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PEM files of the TLS ports. `ca`: its certificates let devices in without a password."""
+
+    cert: str
+    key: str
+    ca: str = ""
+
+    def __post_init__(self) -> None:
+        for where in ("cert", "key"):
+            if not getattr(self, where):
+                raise ConfigError("names no file", where=f"tls.{where}", mend="skerry init --tls makes certificates")
+
+
 class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[broker]`.
 
     Attributes:
-        mqtt: `host:port` for devices; port 0 asks the kernel, and keeps what it gave.
+        mqtt: `host:port` for devices without TLS; port 0 asks the kernel, and keeps what it gave. Empty: with TLS only.
+        mqtts: `host:port` for devices with TLS.
+        websocket: `host:port` for MQTT over WebSocket, at any path that begins with /mqtt; with TLS where `tls` is given.
+        tls: certificate and key of `mqtts` and `websocket`.
         sync: how often the log is synced to the disk: a duration, or `always`: before every PUBACK.
         retention: bounds of what is not yet processed.
         max_payload: a device that sends more is disconnected.
-        anonymous: clients without a user name may use devices/#, commands/# and events/#.
+        anonymous: clients without a user name may use devices/#, commands/# and events/#; web pages may not use WebSockets then.
     """
 
     mqtt: str = "127.0.0.1:1883"
     mqtts: str = ""
     websocket: str = ""
-    tls: dict[str, str] = {}
+    tls: BrokerTls | None = None
     sync: str = "1s"
     retention: Retention = Retention()
     max_payload: str = "1MiB"
@@ -50,10 +68,15 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     anonymous: bool = False
 
     def __post_init__(self) -> None:
-        parse_address(self.mqtt, "mqtt")
-        for where in ("mqtts", "websocket", "tls"):
+        for where in ("mqtt", "mqtts", "websocket"):
             if getattr(self, where):
-                raise ConfigError(f"{where} {_LATER}", where=where, mend="leave it out and use mqtt")
+                parse_address(getattr(self, where), where)
+        if not (self.mqtt or self.mqtts or self.websocket):
+            raise ConfigError("no device could connect", where="mqtt", mend="set mqtt, mqtts or websocket")
+        if self.mqtts and self.tls is None:
+            raise ConfigError("needs a certificate", where="mqtts", mend="set tls = { cert, key }; skerry init --tls makes both")
+        if self.tls is not None and not (self.mqtts or self.websocket):
+            raise ConfigError("is of no use without mqtts or websocket", where="tls", mend='add mqtts = "0.0.0.0:8883"')
         if self.sync != "always" and at_key("sync", parse_duration, self.sync) <= 0:
             raise ConfigError("must be more than 0", where="sync", allowed='a duration, or "always"')
         if not 1024 <= at_key("max_payload", parse_size, self.max_payload) <= CONTROL_PAYLOAD:
@@ -63,7 +86,15 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def address(self) -> tuple[str, int]:
-        return parse_address(self.mqtt, "mqtt")
+        """Where nats-server takes MQTT without TLS: a port of the kernel's on loopback where devices may not use it."""
+        return parse_address(self.mqtt or "127.0.0.1:0", "mqtt")
+
+    @property
+    def websocket_address(self) -> tuple[str, int] | None:
+        """Where nats-server takes WebSockets without TLS: as for `address`; None where there are none."""
+        if not self.websocket:
+            return None
+        return parse_address("127.0.0.1:0" if self.tls is not None else self.websocket, "websocket")
 
     @property
     def max_payload_bytes(self) -> int:
@@ -92,7 +123,10 @@ def _is_ip(text: str) -> bool:
 
 
 class ServerPlan(msgspec.Struct, frozen=True):
-    """All that nats-server's configuration says. Host and ports of `client` and `monitor` are on loopback."""
+    """All that nats-server's configuration says. The ports of `client` and `monitor` are on loopback. `routes`: to other servers.
+
+    `websocket_pages`: web pages may use WebSockets, which is safe only where each client has to say who it is: a browser opens one
+    to any address that it reaches, for a page of any site."""
 
     name: str
     client_port: int
@@ -109,6 +143,11 @@ class ServerPlan(msgspec.Struct, frozen=True):
     agent_password: str
     relay_password: str
     sys_password: str
+    websocket_host: str = ""
+    websocket_port: int = 0
+    websocket_pages: bool = True
+    max_consumers: int = 20_000
+    routes: Routes | None = None
 
 
 # no device id begins with $: users of the configuration are never called out, so a device of such a name could not log in
@@ -116,18 +155,18 @@ AGENT, RELAY, SYSTEM = "$agent", "$relay", "$sys"
 
 
 def _user(name: str, password: str, kind: Literal["STANDARD", "MQTT"]) -> str:
-    return f'{{user: {_quote(name)}, password: {_quote(password)}, allowed_connection_types: ["{kind}"]}}'
+    return f'{{user: {quoted(name)}, password: {quoted(password)}, allowed_connection_types: ["{kind}"]}}'
 
 
 def render(plan: ServerPlan) -> str:
     """The file's text. The node's own users are limited to their kind of connection, so that they are no way round the call-out."""
     sync = "always" if plan.sync == "always" else f"{max(1, parse_duration(plan.sync) // 1000)}ms"
     return f"""\
-server_name: {_quote(plan.name)}
+server_name: {quoted(plan.name)}
 listen: "127.0.0.1:{plan.client_port}"
 http: "127.0.0.1:{plan.monitor_port}"
-pid_file: {_quote(plan.pid_file)}
-log_file: {_quote(plan.log_file)}
+pid_file: {quoted(plan.pid_file)}
+log_file: {quoted(plan.log_file)}
 logfile_size_limit: 8MB
 logfile_max_num: 3
 max_payload: {CONTROL_PAYLOAD}
@@ -138,20 +177,21 @@ ping_max: 2
 write_deadline: "5s"
 
 jetstream {{
-  store_dir: {_quote(plan.store_dir)}
+  store_dir: {quoted(plan.store_dir)}
   max_memory_store: 64MB
   max_file_store: {plan.max_store}
+  limits {{ default_max_consumers: {plan.max_consumers} }}
   sync_interval: {sync}
 }}
 
 mqtt {{
-  host: {_quote(plan.mqtt_host)}
+  host: {quoted(plan.mqtt_host)}
   port: {plan.mqtt_port}
   ack_wait: "2s"
   max_ack_pending: 1024
-  js_api_timeout: "2s"
+  js_api_timeout: "{WAIT_S}s"
 }}
-
+{_websocket(plan)}{render_routes(plan.routes)}
 accounts {{
   AGENT {{
     jetstream: enabled
@@ -169,12 +209,24 @@ authorization {{
   auth_callout {{
     issuer: {plan.issuer}
     account: AGENT
-    auth_users: [{_quote(AGENT)}, {_quote(RELAY)}, {_quote(SYSTEM)}]
+    auth_users: [{quoted(AGENT)}, {quoted(RELAY)}, {quoted(SYSTEM)}]
   }}
 }}
 """
 
 
-def _quote(text: str) -> str:
-    """A string as nats-server's configuration takes it: it knows `\\xHH`, and takes all other characters as they are."""
-    return '"' + _ESCAPED.sub(lambda match: f"\\x{ord(match[0]):02x}", text) + '"'
+# RFC 2606: no page is there. A client that is no browser names no origin, and none is asked of it.
+_NO_PAGES = '  allowed_origins: ["https://nowhere.invalid"]\n'
+
+
+def _websocket(plan: ServerPlan) -> str:
+    """The block for WebSockets. TLS is taken off before: docs/adr/0009-tls-before-nats-server.md."""
+    if not plan.websocket_port:
+        return ""
+    return f"""
+websocket {{
+  host: {quoted(plan.websocket_host)}
+  port: {plan.websocket_port}
+  no_tls: true
+{"" if plan.websocket_pages else _NO_PAGES}}}
+"""

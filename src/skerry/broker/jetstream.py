@@ -5,6 +5,7 @@ Subjects and error codes: nats-server's JetStream API (`$JS.API.*`), docs.nats.i
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -37,9 +38,10 @@ async def api(client: WireClient, verb: str, body: dict[str, Any] | None = None,
 
 
 async def read_page(
-    client: WireClient, stream: str, subject: str, after: int, limit: int = PAGE, timeout: float = 5.0
+    client: WireClient, stream: str, subject: str, after: int, limit: int = PAGE, timeout: float = 5.0, *, most_bytes: int = 0
 ) -> list[Stored]:
-    """The next messages of a stream behind sequence `after` that match, at most `limit`, oldest first.
+    """The next messages of a stream behind sequence `after` that match, at most `limit`, oldest first; with `most_bytes` no
+    further one when so many were read.
 
     Works without a consumer (batched direct get); the stream must allow direct reads.
     """
@@ -57,7 +59,7 @@ async def read_page(
     client.closed.add_done_callback(gone)
     found: list[Stored] = []
     try:
-        body = {"seq": after + 1, "next_by_subj": subject, "batch": limit}
+        body = {"seq": after + 1, "next_by_subj": subject, "batch": limit, **({"max_bytes": most_bytes} if most_bytes else {})}
         client.publish(f"$JS.API.DIRECT.GET.{stream}".encode(), json.dumps(body).encode(), reply)
         async with asyncio.timeout(timeout):
             while len(found) < limit:
@@ -105,3 +107,39 @@ async def kv_put(client: WireClient, bucket: str, key: str, value: bytes, revisi
     if error:
         raise UnavailableError(f"{bucket}/{key} was not written: {error.get('description')}")
     return int(answer["seq"])
+
+
+async def store_all(
+    client: WireClient, messages: Sequence[tuple[bytes, bytes, bytes]], timeout: float = 10.0
+) -> list[dict[str, Any]]:
+    """Publish messages (subject, payload, header lines) at once; the streams' answers in the same order, errors among them.
+
+    Raises `UnavailableError` unless all have answered in time."""
+    base = client.reply_subject() + b".all."
+    answers: dict[int, bytes] = {}
+    complete = asyncio.Event()
+
+    def take(frames: list[Frame]) -> None:
+        answers.update((int(frame[0].rsplit(b".", 1)[1]), frame[3]) for frame in frames)
+        if len(answers) == len(messages):
+            complete.set()
+
+    def gone(_: object) -> None:
+        complete.set()
+
+    sid = client.subscribe(base + b"*", take)
+    client.closed.add_done_callback(gone)
+    try:
+        for at, (subject, payload, header) in enumerate(messages):
+            client.publish(subject, payload, base + b"%d" % at, header)
+        async with asyncio.timeout(timeout):
+            if messages:
+                await complete.wait()
+    except TimeoutError as error:
+        raise UnavailableError(f"{len(messages) - len(answers)} messages were not acknowledged within {timeout:g} s") from error
+    finally:
+        client.closed.remove_done_callback(gone)
+        client.unsubscribe(sid)
+    if any(not answers.get(at) for at in range(len(messages))):
+        raise UnavailableError("messages were not acknowledged: no stream answers, or the connection ended")
+    return [json.loads(answers[at]) for at in range(len(messages))]

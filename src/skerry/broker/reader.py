@@ -49,6 +49,7 @@ class LogReader:
         subjects: filter subjects.
         cursor: answers the last stream sequence that was taken in; a new consumer starts behind it.
         full: answers whether the owner cannot take more; flow control then waits for `go_on`.
+        on_hole: called with the first sequence that did not come while later ones did; for readers without filters.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class LogReader:
         on_batch: BatchHandler,
         stream: str = LOG,
         full: Callable[[], bool] = lambda: False,
+        on_hole: Callable[[int], None] | None = None,
     ) -> None:
         self._client = client
         self._subjects = list(subjects)
@@ -66,6 +68,8 @@ class LogReader:
         self._on_batch = on_batch
         self._stream = stream
         self._full = full
+        self._on_hole = on_hole
+        self._last = 0
         self._owed: list[bytes] = []
         self._sid = b""
         self._name = ""
@@ -74,6 +78,7 @@ class LogReader:
         self._gap = asyncio.Event()
         self.pending = 0
         self.caught_up = False
+        self.reading = False
         self.consumers = 0
 
     async def run(self) -> None:
@@ -100,6 +105,7 @@ class LogReader:
         self._gap.clear()
         self._owed = []
         self._expected = 1
+        self._last = 0
         self.caught_up = False
         self.consumers += 1
         self._heard = asyncio.get_running_loop().time()
@@ -123,6 +129,7 @@ class LogReader:
             config["filter_subject"] = config.pop("filter_subjects")[0]
         body = {"stream_name": self._stream, "config": config}
         made = await api(self._client, f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
+        self.reading = True
         if self._expected == 1:
             self.pending = int(made["num_pending"])
             self.caught_up = self.pending == 0
@@ -158,7 +165,14 @@ class LogReader:
         self._expected = last.consumer + 1
         self.pending = last.pending
         self.caught_up = last.pending == 0
+        if self._on_hole is not None and self._last and last.stream != self._last + len(frames):
+            self._on_hole(self._first_missing(frames))
+        self._last = last.stream
         self._on_batch(frames, first, last)
+
+    def _first_missing(self, frames: list[Frame]) -> int:
+        found = [position(frame[1]).stream for frame in frames]
+        return next(wanted for at, wanted in zip(found, range(self._last + 1, found[-1] + 1), strict=False) if at != wanted)
 
     def _on_status(self, frame: Frame) -> None:
         if frame[1]:
@@ -183,14 +197,3 @@ class LogReader:
         owed, self._owed = self._owed, []
         for reply in owed[-1:]:
             self._client.publish(reply, b"")
-
-    async def idle_cursor(self) -> int | None:
-        """The stream's last sequence, if all of it that matches has been delivered; else None.
-
-        Lets a cursor move over what is not its business, so that the log can be trimmed.
-        """
-        info = await api(self._client, f"STREAM.INFO.{self._stream}")
-        consumer = await api(self._client, f"CONSUMER.INFO.{self._stream}.{self._name}")
-        if consumer["num_pending"] == 0 and consumer["delivered"]["consumer_seq"] == self._expected - 1:
-            return int(info["state"]["last_seq"])
-        return None

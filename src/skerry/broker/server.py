@@ -2,23 +2,20 @@
 
 import asyncio
 import errno
-import os
-import secrets
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from skerry.broker.binary import find_binary
-from skerry.broker.config import AGENT, RELAY, BrokerConfig, ServerPlan, render
+from skerry.broker.config import AGENT, RELAY, SYSTEM, BrokerConfig, ServerPlan, render
 from skerry.broker.health import listens, look
-from skerry.broker.server_log import ServerLog, explain, is_refusal, is_store_failure
+from skerry.broker.kept import Kept, read_kept, write_kept, write_private
+from skerry.broker.server_log import ServerLog, Violation, explain, is_refusal, is_store_failure
 from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import CorruptError, SkerryError, UnavailableError
-from skerry.core.service import Backoff, Restarts, cancel_and_wait
+from skerry.core.service import Backoff, Restarts, beat, cancel_and_wait
 from skerry.runtime import Child, ChildSpec, Exit, can_listen, end_left_over, free_ports, listener_of
 
 ROLE = "nats-server"
@@ -28,22 +25,14 @@ HANGS_S = 20.0
 STOP_S = 4.0
 FOLLOW_S = 0.25
 WATCH_S = 1.0
+ASK_EVERY = 5
+"""Looks at the process and the disk between two questions whether it answers."""
 NO_ROOM = 1024 * 1024
 ROOM = 8 * 1024 * 1024
 TOLD = 5
+_PLAIN_WEBSOCKET = "Websocket not configured with TLS"
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _log = log.get("broker")
-
-
-class _Kept(msgspec.Struct):
-    """What stays the same over restarts: ports and the node's own passwords."""
-
-    client_port: int
-    monitor_port: int
-    mqtt_port: int
-    agent: str
-    relay: str
-    system: str
 
 
 class NatsServer:
@@ -56,9 +45,11 @@ class NatsServer:
     Attributes:
         ready: set while MQTT and the log answer.
         status: one sentence for people.
-        listeners: called with each warning and error of the server, such as a `Publish Violation`.
+        listeners: called with each warning and error of the server.
+        refusals: called with what the server refused to clients that are in, such as a publish.
         version: of the program that runs, empty before the first start.
         warning: one sentence on what does not hinder but will, empty if there is nothing.
+        last: how the program ended the last time.
     """
 
     def __init__(self, config: BrokerConfig, data_dir: Path, issuer: str, max_store: int, clock: Clock) -> None:
@@ -66,8 +57,10 @@ class NatsServer:
         self.status = "the broker is starting"
         self.host = "127.0.0.1"
         self.listeners: list[Callable[[str], None]] = []
+        self.refusals: list[Callable[[list[Violation]], None]] = []
         self.version = ""
         self.warning = ""
+        self.last: Exit | None = None
         self._config = config
         self._dir = data_dir / "broker"
         self._run_dir = data_dir / "run"
@@ -76,7 +69,8 @@ class NatsServer:
         self._clock = clock
         self._restarts = Restarts(clock)
         self._child: Child | None = None
-        self._kept: _Kept | None = None
+        self._kept: Kept | None = None
+        self._start_again = ""
         self._store_failed = ""
 
     @property
@@ -100,6 +94,10 @@ class NatsServer:
         return self._kept.relay if self._kept else ""
 
     @property
+    def system_user(self) -> str:
+        return SYSTEM
+
+    @property
     def system_password(self) -> str:
         return self._kept.system if self._kept else ""
 
@@ -113,9 +111,18 @@ class NatsServer:
 
     @property
     def mqtt_address(self) -> str:
-        """`host:port` that devices connect to; an address of this machine where it listens on all."""
+        """`host:port` that takes MQTT without TLS, from the node itself too; an address of this machine where it listens on all."""
+        return _address(*self.mqtt_listener())
+
+    def mqtt_listener(self) -> tuple[str, int]:
+        """Host and port of `mqtt_address`."""
         host, port = self._config.address
-        return _address(_ANY.get(host, host), port or (self._kept.mqtt_port if self._kept else 0))
+        return _ANY.get(host, host), port or (self._kept.mqtt_port if self._kept else 0)
+
+    def websocket_listener(self) -> tuple[str, int]:
+        """Host and port that take WebSockets without TLS; port 0 where there are none."""
+        host, port = self._config.websocket_address or (self.host, 0)
+        return _ANY.get(host, host), port or (self._kept.websocket_port if self._kept else 0)
 
     @property
     def pid(self) -> int | None:
@@ -143,6 +150,10 @@ class NatsServer:
         finally:
             self.status = "the broker is stopped"
 
+    def start_again(self, why: str) -> None:
+        """End the server and start it again, within some seconds."""
+        self._start_again = why
+
     def _say(self, sentence: str) -> None:
         if sentence != self.status:
             self.status = sentence
@@ -158,6 +169,7 @@ class NatsServer:
         _check_free(plan)
         if self._child is not None:
             self._restarts.note()
+        self._start_again = ""
         self._store_failed = ""
         server_log = ServerLog(Path(plan.log_file))
         argv = [str(binary.path), "-c", str(self._dir / "nats.conf")]
@@ -176,8 +188,7 @@ class NatsServer:
         finally:
             self.ready.clear()
             await cancel_and_wait(following)
-            if child.running:
-                await child.stop()
+            self.last = await (child.stop() if child.running else child.wait())
             server_log.close()
 
     def _prepare(self) -> ServerPlan:
@@ -202,9 +213,13 @@ class NatsServer:
             agent_password=kept.agent,
             relay_password=kept.relay,
             sys_password=kept.system,
+            websocket_host=(self._config.websocket_address or ("", 0))[0],
+            websocket_port=self.websocket_listener()[1],
+            websocket_pages=not self._config.anonymous,
+            max_consumers=max(20_000, 2 * self._config.max_connections),
         )
         self._compare_with_disk(Path(plan.store_dir))
-        _write_private(self._dir / "nats.conf", render(plan).encode(errors="surrogateescape"))
+        write_private(self._dir / "nats.conf", render(plan).encode(errors="surrogateescape"))
         return plan
 
     def _compare_with_disk(self, store: Path) -> None:
@@ -219,18 +234,20 @@ class NatsServer:
             if not warned:
                 _log.warning(self.warning)
 
-    def _keep(self) -> _Kept:
+    def _keep(self) -> Kept:
         """Ports and passwords of before where they still do, else new ones."""
-        path = self._dir / "kept.json"
-        try:
-            kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
-        except (OSError, msgspec.MsgspecError):
-            kept = _Kept(0, 0, 0, secrets.token_hex(24), secrets.token_hex(24), secrets.token_hex(24))
+        kept = read_kept(self._dir)
         host, wanted = self._config.address
         kept.client_port, kept.monitor_port = free_ports(self.host, [kept.client_port, kept.monitor_port])
+        ours = (kept.client_port, kept.monitor_port)
         if wanted == 0:
-            (kept.mqtt_port,) = free_ports(host, [kept.mqtt_port])
-        _write_private(path, msgspec.json.encode(kept))
+            (kept.mqtt_port,) = free_ports(host, [kept.mqtt_port], ours)
+        host, wanted = self._config.websocket_address or ("", 1)
+        if wanted == 0:
+            (kept.websocket_port,) = free_ports(host, [kept.websocket_port], (*ours, kept.mqtt_port))
+        elif not host:
+            kept.websocket_port = 0
+        write_kept(self._dir, kept)
         return kept
 
     async def _await_ready(self, child: Child, plan: ServerPlan, server_log: ServerLog) -> None:
@@ -264,13 +281,16 @@ class NatsServer:
 
     async def _watch(self, child: Child, plan: ServerPlan) -> str:
         """Until it ends (empty), or has to be ended: why."""
-        answered = self._clock.monotonic()
+        answered, looks = self._clock.monotonic(), 0
         ended = asyncio.create_task(child.wait())
         try:
             while not (await asyncio.wait([ended], timeout=WATCH_S))[0]:
-                why = self._look_at_store(Path(plan.store_dir))
+                why = self._start_again or self._look_at_store(Path(plan.store_dir))
                 if why:
                     return why
+                looks += 1
+                if looks % ASK_EVERY:
+                    continue
                 if (await look(plan.monitor_port, server_only=True)).answered:
                     answered = self._clock.monotonic()
                 elif self._clock.monotonic() - answered > HANGS_S:
@@ -295,15 +315,21 @@ class NatsServer:
 
     async def _follow(self, server_log: ServerLog) -> None:
         """The server's own warnings into our log (a few a second), all of them to `listeners`."""
+        behind_tls = self._config.tls is not None
         while True:
-            await asyncio.sleep(FOLLOW_S)
+            await beat(FOLLOW_S)
+            if not server_log.grown:
+                continue
             found = await asyncio.to_thread(server_log.read_on)
+            if violations := server_log.take_violations():
+                for taker in self.refusals:
+                    taker(violations)
             for text in found:
                 if is_store_failure(text) and not self._store_failed:
                     self._store_failed = text
                 for listener in self.listeners:
                     listener(text)
-            told = [text for text in found if not is_refusal(text)]
+            told = [text for text in found if not (is_refusal(text) or (behind_tls and _PLAIN_WEBSOCKET in text))]
             for text in told[:TOLD]:
                 _log.warning(f"nats-server: {text}")
             if len(told) > TOLD:
@@ -312,7 +338,7 @@ class NatsServer:
     def _last_words(self, exit_: Exit, server_log: ServerLog) -> str:
         server_log.read_on()
         how = exit_.sentence if exit_.code else "it ended by itself"
-        why = explain([*exit_.tail.splitlines(), *server_log.complaints])
+        why = explain([*exit_.tail.splitlines(), *(text for text in server_log.complaints if _PLAIN_WEBSOCKET not in text)])
         return why if exit_.code > 0 and why else f"{how}{f' ({why})' if why and why not in how else ''}"
 
 
@@ -340,18 +366,15 @@ def _address(host: str, port: int) -> str:
 
 def _check_free(plan: ServerPlan) -> None:
     """Raise `UnavailableError` when devices could not be listened to: with the address, and whose it is where that can be told."""
-    error = can_listen(plan.mqtt_host, plan.mqtt_port)
-    if error is None:
-        return
-    address = _address(plan.mqtt_host, plan.mqtt_port)
-    if error.errno == errno.EADDRINUSE:
-        who = listener_of(plan.mqtt_port) or "another program"
-        raise UnavailableError(f"{address} is taken by {who}", mend="stop it, or set another broker.mqtt") from error
-    raise UnavailableError(f"cannot listen on {address}: {error.strerror or error}", mend="set another broker.mqtt") from error
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".new")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-    temporary.replace(path)
+    places = [("mqtt", plan.mqtt_host, plan.mqtt_port)]
+    if plan.websocket_port:
+        places.append(("websocket", plan.websocket_host, plan.websocket_port))
+    for key, host, port in places:
+        error = can_listen(host, port)
+        if error is None:
+            continue
+        address, mend = _address(host, port), f"set another broker.{key}"
+        if error.errno == errno.EADDRINUSE:
+            who = listener_of(port) or "another program"
+            raise UnavailableError(f"{address} is taken by {who}", mend=f"stop it, or {mend}") from error
+        raise UnavailableError(f"cannot listen on {address}: {error.strerror or error}", mend=mend) from error

@@ -19,7 +19,7 @@ LOG_SUBJECTS = ("$MQTT.msgs.>", "skerry.q0.>", "skerry.retry.>")
 
 
 class StreamPlan(msgspec.Struct, frozen=True):
-    """A stream to be there: what it captures and how much it may hold."""
+    """A stream to be there: what it captures, how much it may hold, and how many servers keep it (1, 3 or 5)."""
 
     name: str
     subjects: tuple[str, ...]
@@ -28,6 +28,7 @@ class StreamPlan(msgspec.Struct, frozen=True):
     duplicate_window_s: int = 120
     per_subject: int = -1
     longest: int = -1
+    replicas: int = 1
 
     def config(self) -> dict[str, Any]:
         """The JetStream stream configuration."""
@@ -42,23 +43,23 @@ class StreamPlan(msgspec.Struct, frozen=True):
             "max_msgs_per_subject": self.per_subject,
             "max_msg_size": self.longest,
             "storage": "file",
-            "num_replicas": 1,
+            "num_replicas": self.replicas,
             "allow_direct": True,
             "duplicate_window": self.duplicate_window_s * 1_000_000_000,
         }
 
 
-def bucket_plan(name: str, max_bytes: int) -> StreamPlan:
+def bucket_plan(name: str, max_bytes: int, replicas: int = 1) -> StreamPlan:
     """A key-value bucket: the last value of each key; a full one refuses instead of forgetting."""
-    return StreamPlan(f"KV_{name}", (f"$KV.{name}.>",), max_bytes, "new", 120, 1)
+    return StreamPlan(f"KV_{name}", (f"$KV.{name}.>",), max_bytes, "new", 120, 1, replicas=replicas)
 
 
-def log_plan(quota: int, longest: int = -1) -> StreamPlan:
+def log_plan(quota: int, longest: int = -1, replicas: int = 1) -> StreamPlan:
     """The log itself. A full one closes a device's connection without a PUBACK (`discard: new`), drops nothing acknowledged.
 
     A message of more than `longest` bytes (with topic and headers) closes the connection too.
     """
-    return StreamPlan(LOG, LOG_SUBJECTS, quota, "new", longest=longest)
+    return StreamPlan(LOG, LOG_SUBJECTS, quota, "new", longest=longest, replicas=replicas)
 
 
 async def ensure(client: WireClient, plan: StreamPlan) -> dict[str, Any]:

@@ -23,7 +23,7 @@ WRITE_BUFFER = 8 * 1024 * 1024
 WINDOW_S = 0.05
 FAST_BYTES_S = 600_000
 LARGE_BYTES = 64 * 1024
-REST_S = 0.002
+REST_S = 0.001
 
 
 class WireClient(asyncio.Protocol):
@@ -133,7 +133,7 @@ class WireClient(asyncio.Protocol):
     def _pace(self, size: int) -> None:
         """Read in larger pieces when there is much to read: a small piece costs as much as fifty messages of a large one.
 
-        After a read the connection rests for a turn of the loop (which timers need, too), or for 2 ms if bytes come fast and the
+        After a read the connection rests for a turn of the loop (which timers need, too), or for 1 ms if bytes come fast and the
         read was small. When little comes there is no rest, and no delay.
         """
         now = self._loop.time()
@@ -161,10 +161,14 @@ class WireClient(asyncio.Protocol):
             if not pong.done():
                 pong.set_result(None)
         elif line.startswith(b"INFO ") and self._login:
-            self._write(self._login)
-            self._login = b""
+            self._greet(line[5:])
         elif line.startswith(b"-ERR"):
             self.error = line[5:].decode(errors="replace").strip("'")
+
+    def _greet(self, info: bytes) -> None:
+        """Log in, when the server has said who it is."""
+        self._write(self._login)
+        self._login = b""
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

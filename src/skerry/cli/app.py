@@ -5,7 +5,27 @@ from typing import Annotated
 
 import typer
 
-from skerry.cli import config, data, demo, device, init, logs, model, node, pipeline
+from skerry.cli import (
+    backup,
+    certificates,
+    config,
+    connector,
+    data,
+    demo,
+    device,
+    doctor,
+    explain,
+    init,
+    kv,
+    logs,
+    model,
+    node,
+    pipeline,
+    self_update,
+    token,
+    top,
+    uplink,
+)
 from skerry.cli.session import Session
 
 app = typer.Typer(
@@ -19,9 +39,16 @@ app.command("init")(init.init)
 app.command("run")(node.run)
 app.command("demo")(demo.demo)
 app.command("status")(node.status)
+app.command("top")(top.top)
+app.command("doctor")(doctor.doctor)
 app.command("logs")(logs.logs)
-for group in (config, device, model, pipeline, data):
+app.command("explain")(explain.explain)
+app.command("self-update")(self_update.self_update)
+for group in (config, device, token, model, pipeline, data, kv, backup, uplink, connector):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
+
+
+app.add_typer(certificates.app, name="ca")
 
 
 def _version(wanted: bool) -> None:
@@ -47,9 +74,17 @@ def common(
         Path | None, typer.Option("--config", help="Default: $SKERRY_CONFIG, ./skerry.toml, /etc/skerry/skerry.toml.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-    url: Annotated[str, typer.Option(help="Ask the node at http://host:port instead of the one on this machine.")] = "",
+    url: Annotated[str, typer.Option(help="Ask the node at https://host:port instead of the one on this machine.")] = "",
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", metavar="FILE", help="A file with the token for --url; default: $SKERRY_TOKEN.")
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option("--ca", metavar="FILE", help="The CAs to trust (PEM) instead of this machine's.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More of what happens.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
-    context.obj = Session(config_file=config, json=json, url=url, quiet=quiet, verbose=verbose)
+    context.obj = Session(
+        config_file=config, json=json, url=url, quiet=quiet, verbose=verbose, token_file=token_file, ca=ca
+    )

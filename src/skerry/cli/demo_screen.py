@@ -25,6 +25,8 @@ def addresses(state: "DemoState") -> list[Line]:
     """Where the demo can be reached, and a message of one's own to paste."""
     mqtt, http = state.addresses.get("mqtt", ""), state.addresses.get("http", "")
     lines = [Line(f"MQTT broker  {mqtt}")]
+    if state.addresses.get("dashboard"):
+        lines.append(Line(f"dashboard    {state.addresses['dashboard']}"))
     if http:
         lines.append(Line(f"HTTP         http://{http}/api/v1/events  http://{http}/metrics"))
     return [*lines, Line("send a message of your own, from another terminal:"), Line(f"  {state.paste}")]

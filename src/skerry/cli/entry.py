@@ -7,7 +7,7 @@ from skerry.core.errors import ConfigError, SkerryError
 
 FAILED, WRONG_USE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 _SWITCHES = frozenset({"--json", "-q", "--quiet", "-v", "--verbose"})
-_VALUED = ("--config", "--url")
+_VALUED = ("--config", "--url", "--token-file", "--ca")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

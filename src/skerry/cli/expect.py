@@ -49,12 +49,17 @@ def plain(events: list[Event]) -> list[Event]:
 
 
 def differences(expected: list[Event], came: list[Event]) -> list[str]:
-    """What differs, a sentence each; empty when both are the same. Events with ids are compared by id, others by place."""
-    if expected == came:
-        return []
+    """What differs, a sentence each; empty when all is as expected.
+
+    Where each event has an id of its own they are compared by it and in every field; else by place, and an expected event
+    without an id only in the fields that it names.
+    """
     wanted, got = _by_id(expected), _by_id(came)
-    said = _by_place(expected, came) if wanted is None or got is None else _compared(wanted, got)
-    if not said:
+    if wanted is None or got is None:
+        said = _by_place(expected, came)
+    else:
+        said = _compared(wanted, got)
+    if not said and wanted and expected != came:
         at = next(at for at, (one, other) in enumerate(zip(expected, came, strict=True)) if one != other)
         said.append(f"the order differs: event {at + 1} should be {_name(expected[at])}, it is {_name(came[at])}")
     return [*said[:_MOST], f"and {len(said) - _MOST} more"] if len(said) > _MOST else said
@@ -72,7 +77,7 @@ def _compared(wanted: dict[str, Event], got: dict[str, Event]) -> list[str]:
 def _by_place(expected: list[Event], came: list[Event]) -> list[str]:
     said: list[str] = []
     for at, (one, other) in enumerate(zip(expected, came, strict=False), 1):
-        said += _fields(f"event {at}", one, other)
+        said += _fields(f"event {at}", one, other if "id" in one else {key: other[key] for key in one if key in other})
     if len(expected) != len(came):
         said.append(f"{len(expected)} events were expected, {len(came)} came")
     return said

@@ -1,9 +1,13 @@
 """`skerry run` and `skerry status`."""
 
+import sys
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from skerry.cli.session import LOG_FILE, session
-from skerry.cli.status import draw_status
+from skerry.cli.status import draw_status, draw_uptime
 from skerry.core.errors import UnavailableError
 
 
@@ -25,11 +29,33 @@ def run(context: typer.Context) -> None:
             where=str(error.filename or config.data_dir),
             mend="mend node.data_dir or its owner",
         ) from error
-    raise typer.Exit(node.serve(config))
 
 
-def status(context: typer.Context) -> None:
-    """Show how the node is: readiness, pipelines, the books, broker, models, storage."""
+    def tell(running: node.Node) -> None:
+        from skerry.cli.next_steps import next_steps  # late: only on a terminal
+
+        file = None if config.path is None or config.path.resolve() == Path("skerry.toml").resolve() else config.path
+        mqtt = running.server.mqtt_listener() if config.broker.mqtt else None
+        lines = next_steps([spec.source for spec in config.pipelines], file, mqtt)
+        if running.dashboard.expected_url:
+            when = "" if running.dashboard.url else ", as soon as `skerry status` says that it is up"
+            print(f"dashboard: {running.dashboard.expected_url}{when}", file=sys.stderr)
+        print("next, in another terminal:", *lines, sep="\n  ", file=sys.stderr)
+
+    raise typer.Exit(node.serve(config, tell if sys.stderr.isatty() and not here.quiet else None))
+
+
+def status(
+    context: typer.Context,
+    uptime: Annotated[
+        str | None, typer.Option(help="Show when the node was up in the last so long (such as 30d), and each gap with its reason.")
+    ] = None,
+) -> None:
+    """Show how the node is: readiness, pipelines, the books, broker, models, storage, the promises."""
     here = session(context)
+    if uptime is not None:
+        report = here.client().get("/api/v1/node/uptime", {"over": uptime})
+        here.show(report, lambda paper: draw_uptime(paper, report))
+        return
     found = here.client().get("/api/v1/node")
     here.show(found, lambda paper: draw_status(paper, found))

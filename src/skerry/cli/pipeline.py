@@ -1,4 +1,4 @@
-"""`skerry pipeline`: what runs, and testing it offline."""
+"""`skerry pipeline`: what runs, and testing it offline; `replay` and `new` have modules of their own."""
 
 import json
 import sys
@@ -8,13 +8,14 @@ from urllib.parse import quote
 
 import typer
 
+from skerry.cli import proposal, replay
+from skerry.cli.events import draw_run
 from skerry.cli.session import Paper, Session, clean, number, session
 from skerry.cli.status import books_sentence, draw_pipelines
 from skerry.core.errors import ConfigError, RejectedError
 
 app = typer.Typer(help="Pipelines.", no_args_is_help=True)
 _PIPELINES = "/api/v1/pipelines"
-_SHOWN = 50
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The pipeline.")]
 
 
@@ -86,7 +87,7 @@ def run_offline(
 
     wanted = read_expected(expect) if expect is not None else None
     answer = offline_test(config, name, file)
-    here.show(answer, lambda paper: _draw_test(paper, answer))
+    here.show(answer, lambda paper: draw_run(paper, answer))
     if not answer["messages"]:
         here.note(f"{file}: none of its messages is on a topic of {config.pipeline(name).source.topic}")
     if wanted is None:
@@ -101,20 +102,8 @@ def run_offline(
     here.note(f"as expected: {len(wanted)} events")
 
 
-def _draw_test(paper: Paper, answer: dict[str, Any]) -> None:
-    events, letters = answer["events"], answer["dead_letters"]
-    if events:
-        columns = ("start", "key", "state", "score", "label", "count")
-        rows = [[event.get(name) if name != "score" else number(event.get(name), 4) for name in columns] for event in events]
-        paper.table(columns, rows[:_SHOWN], right=("score", "count"))
-    if len(events) > _SHOWN:
-        paper.line(f"and {len(events) - _SHOWN} more: --json shows all")
-    for letter in letters[:10]:
-        paper.line(f"dead letter: {clean(letter.get('reason'))}: {clean(letter.get('detail'))} ({clean(letter.get('topic'))})")
-    paper.line(
-        f"{number(answer['messages'])} messages, {number(answer['windows'])} windows, {number(len(events))} events, "
-        f"{number(answer['late'])} late, {number(len(letters))} dead letters"
-    )
+app.command("replay")(replay.replay)
+app.command("new")(proposal.new)
 
 
 @app.command()

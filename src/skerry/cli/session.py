@@ -2,14 +2,15 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from skerry.core.errors import ConfigError
+from skerry.core.errors import ConfigError, RejectedError
 
 if TYPE_CHECKING:
     from skerry.config import NodeConfig
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 LOG_FILE = Path("logs") / "skerry.log"
 _WIDE = 100_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Session:
     url: str = ""
     quiet: bool = False
     verbose: bool = False
+    token_file: Path | None = None
+    ca: Path | None = None
 
     @property
     def file(self) -> Path | None:
@@ -36,7 +40,7 @@ class Session:
 
         return config.find(self.config_file)
 
-    def config(self) -> "NodeConfig":
+    def config(self, with_models: bool = True) -> "NodeConfig":
         """The checked configuration. Raises `ConfigError`, also when there is no file (and no variable in its place)."""
         from skerry import config  # late: most of the start-up time is its imports
 
@@ -46,20 +50,61 @@ class Session:
                 "there is no configuration: neither $SKERRY_CONFIG nor ./skerry.toml nor /etc/skerry/skerry.toml",
                 mend="make one with `skerry init`, or name it with --config",
             )
-        return config.load(file)
+        return config.load(file, with_models)
 
     def client(self, timeout: float = 10.0) -> "Client":
-        """A client of the node: at `--url`, else through the Unix socket in the data directory."""
+        """A client of the node: at `--url` with the token given, else through the Unix socket in the data directory."""
         from skerry.http import Client  # late: commands that ask no node go without
 
         if self.url:
-            return Client(self.url, timeout)
+            token = self._token()
+            if token:
+                self._warn_of_clear_text()
+            return Client(self.url, timeout, token=token, ca=self.ca or "")
+        if self.token_file is not None:
+            raise ConfigError("is for another node's URL", where="--token-file", mend="add --url https://host:port")
+        return Client(self.socket(), timeout)
+
+    def asked(self, ask: Callable[[], T], alone: Callable[[], T]) -> T:
+        """What the node answers; where none runs on this computer, and `--url` names no other, what is found without one."""
+        from skerry.http import UnreachableError  # late: commands that ask no node go without
+
+        try:
+            return ask()
+        except UnreachableError:
+            if self.url:
+                raise
+        return alone()
+
+    def socket(self) -> Path:
+        """The Unix socket of the node in this configuration."""
         socket = self._usual_socket()
         if socket is None:
             from skerry import config  # late: most of the start-up time is its imports
 
-            socket = config.socket_path(config.load(self.file))
-        return Client(socket, timeout)
+            socket = config.socket_path(config.load(self.file, with_models=False))
+        return socket
+
+    def _token(self) -> str:
+        """What `--token-file` holds, else `$SKERRY_TOKEN`; empty where there is neither."""
+        if self.token_file is None:
+            return os.environ.get("SKERRY_TOKEN", "").strip()
+        try:
+            token = self.token_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not text"
+            raise ConfigError(f"cannot be read: {why}", where=str(self.token_file), mend="name the file with the token") from error
+        if not token:
+            raise ConfigError("is empty", where=str(self.token_file), mend="put the token into it")
+        return token
+
+    def _warn_of_clear_text(self) -> None:
+        from skerry.http import parse_target
+        from skerry.runtime import is_loopback  # late: commands that ask no node go without
+
+        target = parse_target(self.url)
+        if not target.tls and not is_loopback(target.host):
+            self.note("warning: over http:// the token can be read on the way; use https://")
 
     def _usual_socket(self) -> Path | None:
         """The node's socket where it usually is, if it is there.
@@ -87,6 +132,26 @@ class Session:
         """A word beside the answer, on stderr."""
         if not self.quiet:
             print(text, file=sys.stderr)
+
+
+@contextmanager
+def new_file(out: Path | None) -> Iterator[Callable[[str], object]]:
+    """What writes into a new file of mode 0600, which is there before anything else is done and gone when that fails.
+
+    Raises `RejectedError` where it cannot be made. Without a file, what is written goes nowhere."""
+    if out is None:
+        yield len
+        return
+    try:
+        descriptor = os.open(out, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except OSError as error:
+        raise RejectedError(f"cannot be made: {error.strerror}", where=str(out), mend="name a new file") from error
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            yield file.write
+    except BaseException:
+        out.unlink(missing_ok=True)
+        raise
 
 
 def session(context: typer.Context) -> Session:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from skerry.cli.session import Paper, clean, number
+from skerry.core.units import show_duration, show_size
 
 Row = Mapping[str, Any]
+LAST_LINES = 5
 
 
 def draw_status(paper: Paper, status: Row) -> None:
@@ -15,7 +17,7 @@ def draw_status(paper: Paper, status: Row) -> None:
     paper.line(("ready" if status.get("ready") else "NOT READY") + (f": {reason}" if reason else ""))
     ratio = status.get("uptime_ratio")
     if isinstance(ratio, int | float):
-        paper.line(f"up {100 * ratio:.3f} % of the time since its first start")
+        paper.line(f"up {100 * ratio:.3f} % of the time since it was first ready")
     for warning in status.get("warnings") or ():
         paper.line(f"warning: {clean(warning)}")
     paper.line()
@@ -25,16 +27,68 @@ def draw_status(paper: Paper, status: Row) -> None:
         paper.line()
         paper.line(books_sentence(ledger))
     paper.line()
-    for name in ("broker", "storage", "uplink", "cluster"):
+    for name in ("broker", "storage", "history", "resources", "uplink", "dashboard", "cluster"):
         sentence = _sentence(status.get(name))
         if sentence:
             paper.line(f"{name}: {sentence}")
+        if name == "storage":
+            _draw_parts(paper, status.get(name))
     broker = status.get("broker")
-    if isinstance(broker, Mapping) and broker.get("http"):
-        paper.line(f"api: http://{clean(broker['http'])}/api/v1/node")
+    if isinstance(broker, Mapping) and broker.get("url"):
+        paper.line(f"api: {clean(broker['url'])}/api/v1/node")
     models = status.get("models") or []
     if models:
         paper.line(f"models: {', '.join(_model(model) for model in models)}")
+    promises = status.get("promises") or {}
+    for name, part in promises.items():
+        paper.line(f"{clean(name)}: {_sentence(part)}")
+    for row in status.get("processes") or ():
+        if row.get("last"):
+            _draw_last_words(paper, row)
+
+
+def _draw_parts(paper: Paper, storage: object) -> None:
+    """A line for each part that takes something: how much, of how much, and what happens when that is used up."""
+    for part in (storage.get("parts") or ()) if isinstance(storage, Mapping) else ():
+        size, limit = part.get("bytes") or 0, part.get("limit")
+        if size:
+            of = f" of {show_size(limit)}" if limit else ""
+            full = f"; when full: {clean(part['when_full'])}" if part.get("when_full") else ""
+            paper.line(f"  {clean(part.get('name'))}: {show_size(size)}{of}{full}")
+
+
+def draw_uptime(paper: Paper, report: Row) -> None:
+    """How long it was up and down, and each gap: begin, end, how long, whether somebody wanted it, why."""
+    since, until = clean(report.get("since")), clean(report.get("until"))
+    paper.line(f"up {100 * float(report.get('ratio') or 0.0):.3f} % from {since} to {until}")
+    up, planned, unplanned = (_duration(report.get(f"{kind}_s")) for kind in ("up", "planned", "unplanned"))
+    paper.line(f"up {up}, down {planned} planned and {unplanned} unplanned; {number(report.get('starts'))} starts in all")
+    gaps = report.get("gaps") or []
+    if not gaps:
+        paper.line("no gaps")
+        return
+    paper.line()
+    columns = ("begin", "end", "down", "planned", "reason")
+    paper.table(columns, [_gap(gap) for gap in gaps], right=("down",))
+
+
+def _gap(gap: Row) -> list[str]:
+    end = clean(gap.get("end")) if gap.get("over", True) else "not over"
+    planned = "yes" if gap.get("planned") else "no"
+    return [clean(gap.get("begin")), end, _duration(gap.get("seconds")), planned, clean(gap.get("reason"))]
+
+
+def _duration(seconds: object) -> str:
+    return show_duration(float(seconds) * 1e6) if isinstance(seconds, int | float) else "-"
+
+
+def _draw_last_words(paper: Paper, row: Row) -> None:
+    """How the process before the one that runs ended, and what it said last."""
+    last = row["last"]
+    peak = f"; it had {show_size(last['peak'])} of memory at most" if last.get("peak") else ""
+    paper.line(f"the last {clean(row.get('name'))}: {clean(last.get('words'))}{peak}")
+    for line in (last.get("stderr") or [])[-LAST_LINES:]:
+        paper.line(f"  | {clean(line)}")
 
 
 def draw_pipelines(paper: Paper, pipelines: list[Row]) -> None:
@@ -45,8 +99,9 @@ def draw_pipelines(paper: Paper, pipelines: list[Row]) -> None:
     figures = ("rate/s", "lag", "events", "p50 ms", "p99 ms")
     paper.table(("pipeline", "state", *figures), [_work(row) for row in pipelines], right=figures)
     paper.line()
-    counts = ("received", "scored", "open", "waiting", "duplicates", "dead", "off")
-    paper.table(("the books", *counts), [_books(row) for row in pipelines], right=counts)
+    shed = ("shed",) if any((row.get("ledger") or {}).get("shed") for row in pipelines) else ()
+    counts = ("received", "scored", "open", "waiting", "duplicates", *shed, "dead", "off")
+    paper.table(("the books", *counts), [_books(row, shed) for row in pipelines], right=counts)
     for row in pipelines:
         if row.get("reason"):
             paper.line(f"{clean(row.get('name'))}: {clean(row['reason'])}")
@@ -58,6 +113,7 @@ def books_sentence(ledger: Row) -> str:
     reasons = ", ".join(f"{clean(reason)} {number(count)}" for reason, count in dead.items() if count)
     parts = [f"{name} {number(ledger.get(name, 0))}" for name in ("scored", "open", "waiting", "duplicates")]
     parts.append(f"dead letters {number(_total(dead))}" + (f" ({reasons})" if reasons else ""))
+    parts += [f"shed {number(ledger['shed'])}"] if ledger.get("shed") else []
     gone = ledger.get("given_up")
     after = f"; given up unread by retention {number(gone)}" if gone else ""
     received, difference = number(ledger.get("received", 0)), number(ledger.get("difference", 0))
@@ -77,9 +133,9 @@ def _work(row: Row) -> list[str]:
     ]
 
 
-def _books(row: Row) -> list[str]:
+def _books(row: Row, shed: tuple[str, ...]) -> list[str]:
     ledger = row.get("ledger") or {}
-    names = ("received", "scored", "open", "waiting", "duplicates")
+    names = ("received", "scored", "open", "waiting", "duplicates", *shed)
     counts = [number(ledger.get(name)) for name in names]
     return [clean(row.get("name")), *counts, number(_total(ledger.get("dead_letters"))), number(ledger.get("difference"))]
 

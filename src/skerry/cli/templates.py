@@ -1,6 +1,8 @@
-"""What `skerry init` writes. Pure: (template, name, site) → the text of skerry.toml."""
+"""What `skerry init` writes: (template, name, site, with TLS or not) → the text of skerry.toml."""
 
 import json
+
+from skerry.cli import starters
 
 _HEAD = """\
 # A skerry node. Start it with `skerry run`, see it with `skerry status`, check this file with `skerry config check`.
@@ -14,12 +16,17 @@ data_dir = "./data"           # all that the node keeps; relative to this file
 
 [broker]
 mqtt = "127.0.0.1:1883"       # where devices connect; "0.0.0.0:1883" lets other machines in
+{broker_tls}
 # anonymous = true            # lets in clients without a user name; else: skerry device add ID --password
 # sync = "always"             # fsync before every acknowledgement; "1s" may lose one second over a power cut
 # retention = {{ age = "24h", size = "2GiB" }}   # how much may wait while a pipeline is paused
 
 [api]
-listen = "127.0.0.1:8080"     # health, metrics, events: http://127.0.0.1:8080/readyz
+listen = "127.0.0.1:8080"     # health, metrics, events: {scheme}://127.0.0.1:8080/readyz
+# token_file = "data/tokens.json"    # lets in other machines with tokens (skerry token create); then listen may be "0.0.0.0:8080"
+{api_tls}
+# [dashboard]
+# listen = "127.0.0.1:8081"   # the web page; enabled = false leaves it out
 
 # [runtime]
 # workers = 1                 # processes that run pipelines
@@ -51,27 +58,29 @@ features = ["mean", "max"]
 sinks = ["event"]             # also: {{ kind = "mqtt", topic = "alarms/{{device}}" }}
 """
 
-_VIBRATION = """
-# One pipeline: accelerations as {{"ts": 1764000000.123, "x": 0.1, "y": 0.0, "z": 9.8}} to devices/<device>/vibration, windows of
-# one second, and an alarm while the vibration is high for three windows in a row: `skerry data tail --follow` shows it.
-[[pipelines]]
-name = "vibration"
-source = {{ topic = "devices/+/vibration", format = "json", time = "ts", values = ["x", "y", "z"] }}
-window = {{ kind = "tumbling", size = "1s", by = "device", lateness = "2s" }}
-features = ["mean", "std", "rms", "peak", "crest", "kurtosis"]
-# model = "mine@active"       # then the rule may judge its score
-rule = {{ field = "x_std", above = 0.8, clear_below = 0.5, for = 3, severity = "warning" }}
-sinks = ["event"]
-"""
-
-_TEMPLATES = {"readings": _MODEL + _READINGS, "vibration": _MODEL + _VIBRATION, "empty": _MODEL}
-NAMES = tuple(_TEMPLATES)
+_PLAIN = {"readings": _MODEL + _READINGS, "empty": _MODEL}
+NAMES = ("readings", *starters.NAMES, "empty")
 GITIGNORE = "# what the node keeps\n/data/\n"
 
 
-def toml(template: str, name: str, site: str) -> str:
+_NO_TLS = "# TLS, for devices on other machines and for HTTP: `skerry init --tls` makes certificates and writes the lines"
+_BROKER_TLS = """\
+mqtts = "0.0.0.0:8883"        # where devices connect with TLS, from other machines too; they need data/tls/ca.pem
+# websocket = "0.0.0.0:8884"  # the same for MQTT over WebSocket
+tls = { cert = "data/tls/server.pem", key = "data/tls/server.key", ca = "data/tls/ca.pem" }   # or your own files"""
+_API_TLS = 'tls = { cert = "data/tls/server.pem", key = "data/tls/server.key" }\n'
+
+
+def toml(template: str, name: str, site: str, tls: bool = False) -> str:
     """The text of a template: one of `NAMES`."""
-    return (_HEAD + _TEMPLATES[template]).format(name=_quote(name), site=_quote(site))
+    head = (_HEAD + _PLAIN.get(template, "")).format(
+        name=_quote(name),
+        site=_quote(site),
+        broker_tls=_BROKER_TLS if tls else _NO_TLS,
+        api_tls=_API_TLS if tls else "",
+        scheme="https" if tls else "http",
+    )
+    return head if template in _PLAIN else head + starters.pipeline(template)
 
 
 def _quote(text: str) -> str:

@@ -80,6 +80,48 @@ class ManualClock:
         self._now = now
 
 
+class SteadyClock:
+    """A wall clock that does not believe jumps: what deletes by age must not lose a year's data to a clock that somebody set.
+
+    A step of more than an hour, in either direction, counts only after it has held for a day of running; until then time goes on
+    from what was believed before.
+
+    Args:
+        seen: the time that was believed last, by a process before this one; None: there was none.
+    """
+
+    MOST_STEP, HOLDS_S = 3600 * SECOND, 86_400.0
+
+    def __init__(self, clock: Clock, seen: int | None = None) -> None:
+        self._clock = clock
+        self._at = (clock.now() if seen is None else seen, clock.monotonic())
+        self._since: float | None = None
+
+    @property
+    def doubts(self) -> bool:
+        """Whether the clock says something that is not believed now."""
+        self.now()
+        return self._since is not None
+
+    def now(self) -> int:
+        """Wall clock as it is believed, microseconds since the epoch."""
+        wall, monotonic = self._clock.now(), self._clock.monotonic()
+        expected = self._at[0] + round((monotonic - self._at[1]) * SECOND)
+        if abs(wall - expected) <= self.MOST_STEP:
+            self._since = None
+        else:
+            self._since = monotonic if self._since is None else self._since
+            if monotonic - self._since < self.HOLDS_S:
+                return expected
+            self._since = None
+        self._at = (wall, monotonic)
+        return wall
+
+    def monotonic(self) -> float:
+        """Seconds that only ever grow."""
+        return self._clock.monotonic()
+
+
 def to_rfc3339(microseconds: int) -> str:
     """`2026-11-24T18:00:00.123Z`: UTC with milliseconds, rounded down."""
     seconds, rest = divmod(microseconds, SECOND)
@@ -97,6 +139,13 @@ def from_rfc3339(text: str) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def in_calendar(moment: int) -> int:
+    """The time itself, in microseconds, where it can be written as a date. Raises OverflowError outside the years 1 to 9999."""
+    if not -62_135_596_800 * SECOND <= moment < 253_402_300_800 * SECOND:
+        raise OverflowError(f"{moment} is outside the years 1 to 9999")
+    return moment
 
 
 def from_number(value: float) -> int:

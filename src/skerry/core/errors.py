@@ -47,6 +47,10 @@ class InsufficientResources(SkerryError):
     """A limit would be passed; says what is short and by how much."""
 
 
+class StoreFull(InsufficientResources):
+    """A store has no room; says how much is missing and what to do."""
+
+
 class CorruptError(SkerryError):
     """Data on disk is not what was written; says what was kept and where."""
 

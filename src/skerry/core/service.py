@@ -7,8 +7,8 @@ it serves. `status` is one sentence for people.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Protocol
 
 from skerry.core.clock import Clock
 from skerry.core.ports import Log
@@ -22,6 +22,15 @@ class Service(Protocol):
     async def run(self) -> None:
         """Work until cancelled."""
         ...
+
+
+async def beat(every: float) -> None:
+    """Sleep until the loop's clock is at the next multiple of `every` seconds, or at the one after where that is too near.
+
+    For who looks at something now and then: all that look in one process do so together, and wake it once and not each by itself.
+    """
+    past = asyncio.get_running_loop().time() % every
+    await asyncio.sleep(every - past if past < every / 2 else 2 * every - past)
 
 
 class Backoff:
@@ -85,6 +94,18 @@ async def supervise(run: Callable[[], Awaitable[None]], name: str, clock: Clock,
         delay = backoff.next()
         log.error(f"{name} stopped: {why}; starting it again in {delay:.1f} s", kind=type(why).__name__)
         await asyncio.sleep(delay)
+
+
+async def until_one_ends(*works: Coroutine[Any, Any, None], signs: Iterable[asyncio.Future[Any]] = ()) -> None:
+    """Run all until one ends or one of the signs is given; cancel the rest, and raise what any that ended has raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait([*tasks, *signs], return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+    finally:
+        await cancel_and_wait(*tasks)
 
 
 async def cancel_and_wait(*tasks: "asyncio.Task[object] | asyncio.Task[None]") -> None:

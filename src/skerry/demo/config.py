@@ -31,6 +31,7 @@ def demo_config(
     sync: str = "1s",
     disk: str = "1GiB",
     recorded: bool = False,
+    dashboard: str = "127.0.0.1:0",
 ) -> str:
     """The TOML text of the demo's node.
 
@@ -39,7 +40,7 @@ def demo_config(
 
     Args:
         data_dir: where the node keeps its log and state.
-        mqtt, api: `host:port` to listen on.
+        mqtt, api, dashboard: `host:port` to listen on.
         sync: `broker.sync`.
         disk: bound of all that the node keeps on disk.
         recorded: pipelines for recordings of a rig in the place of the pump station; they need no trained model.
@@ -64,7 +65,7 @@ sync = {_quote(sync)}
 listen = {_quote(api)}
 
 [dashboard]
-enabled = false
+listen = {_quote(dashboard)}
 
 {pipelines}"""
 

@@ -25,6 +25,7 @@ from skerry.demo.recordings import Run, read_runs
 from skerry.demo.score import ScoredWindow, Scorer, Scores
 from skerry.mqtt import MqttClient, MqttConfig
 from skerry.node import Node, sum_books
+from skerry.runtime import free_ports
 
 SCREEN = "demo-screen"
 LOAD_S = 8.0
@@ -97,7 +98,10 @@ class Demo:
     def _config(self) -> NodeConfig:
         path = self._dir / "skerry.toml"
         self._dir.mkdir(parents=True, exist_ok=True)
-        text = demo_config(str(self._dir / "data"), "127.0.0.1:0", "127.0.0.1:0", recorded=bool(self.options.data))
+        page = f"127.0.0.1:{free_ports('127.0.0.1', [0])[0]}"  # known before it listens, since the address is printed at once
+        text = demo_config(
+            str(self._dir / "data"), "127.0.0.1:0", "127.0.0.1:0", recorded=bool(self.options.data), dashboard=page
+        )
         path.write_text(text, encoding="utf-8")
         return load(path)
 
@@ -159,7 +163,7 @@ class Demo:
         """The password of a device that is added, or added anew where an earlier run was kept."""
         if await node.view.device(device) is not None:
             await node.view.device_remove(device)
-        return str((await node.view.device_add(device, None, topics))["password"])
+        return str((await node.view.device_add(device, topics))["password"])
 
     def _client(self, node: Node, device: str, password: str) -> MqttClient:
         url = f"mqtt://{node.mqtt_address}"
@@ -261,7 +265,7 @@ class Demo:
             latency_ms=latency,
             bytes_in=sum(row["received_bytes"] for row in status["pipelines"] if row["name"] != PUMP_WINDOWS),
             bytes_up=self._bytes_up,
-            addresses={"mqtt": node.mqtt_address, "http": node.http_address},
+            addresses={"mqtt": node.mqtt_address, "http": node.http_address, "dashboard": node.dashboard.expected_url},
             paste=paste,
             finished=finished,
         )

@@ -1,70 +1,110 @@
-"""Whether a client gets into the broker: the gate, the device's password, what it may use; every refusal counted and logged."""
+"""Whether a client gets into the broker: the gate, the device's credential, what it may use; every refusal counted and logged."""
 
-import asyncio
-import hashlib
-import hmac
-import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
 from skerry.broker import ConnectRequest, Decision, Grant, Refusal
 from skerry.core import log
-from skerry.core.clock import Clock
-from skerry.core.errors import SkerryError
+from skerry.core.clock import SECOND, Clock
+from skerry.core.errors import RejectedError, SkerryError
+from skerry.device.attempts import Attempts
+from skerry.device.authenticator import Verdict
+from skerry.device.passwords import PasswordChecks
 from skerry.device.permissions import for_anonymous, for_device
-from skerry.device.registry import Device
-from skerry.trust import hash_password, new_password, verify_password
+from skerry.device.registry import BY_CA, Device
+from skerry.device.token_login import Audit, Holding
+from skerry.trust import certificate_fingerprint, certificate_names
 
-HASH_THREADS = 2
-MOST_WAITING = 24
-"""Password checks waiting or under way: at 50 to 100 ms each on two threads the last is answered before the server gives up."""
-MOST_REMEMBERED = 16_384
-WRONG_REMEMBERED = 1_024
-WRONG_FOR_S = 30.0
 LINES_A_SECOND = 20
+MOST_LAST = 16_384
 ANONYMOUS = "$anonymous"
 """What the server calls clients without a user name: no device can have this id."""
-Find = Callable[[str], Awaitable[Device | None]]
+AT_THE_GATE = frozenset({"gate-closed", "log-full", "disk-full", "anonymous-off", "unavailable", "client-id-taken"})
+"""Reasons that say nothing against the credentials. `busy` is not among them: it would tell who has no password to be checked."""
 _log = log.get("audit")
 
 
-class BrokerLogin:
-    """Decides about connect requests. User name = device id, password = its password.
+class LogIn(msgspec.Struct, frozen=True):
+    """When a device last got in (microseconds since the epoch), and from where."""
 
-    Nobody gets in while `open` is False. An unknown device costs the same hash as a wrong password, and all refusals look
-    alike to the client. Passwords once verified are remembered as an HMAC under a key of this process, so that a storm of
-    reconnects costs no hashes. `refused` counts by reason: `gate-closed`, `log-full` (or what `refuse_new` was told),
-    `anonymous-off`, `unknown`, `bad-password`, `revoked`, `busy`, `unavailable`.
+    at: int
+    address: str
+
+
+class Owners(Protocol):
+    """Whose a client id is (`ClientIds`)."""
+
+    async def claim(self, client_id: str, device: str) -> bool: ...
+
+
+Find = Callable[[str], Awaitable[Device | None]]
+FindByCertificate = Callable[[str, Sequence[str]], Awaitable[Device | None]]
+CheckToken = Callable[[Device, str], Awaitable[Verdict]]
+
+
+class BrokerLogin:
+    """Decides about connect requests. User name = device id; password = its password, or its token where it has a key.
+
+    A device with a certificate needs neither. Nobody gets in while `open` is False. All refusals look alike to the client: each
+    has cost one hash, an unknown device like a wrong password, and who fails often is answered later. `refused` counts by reason:
+    `gate-closed`, `log-full`, `disk-full` (or what `refuse_new` was told), `anonymous-off`, `unknown`, `bad-password`, `bad-token`,
+    `token-expired`, `bad-certificate`, `revoked`, `busy`, `client-id-taken`, `unavailable`.
+
+    Attributes:
+        client_ids: asked about each client id when the credentials are right; None: every one will do.
     """
 
-    def __init__(self, find: Find, clock: Clock, *, anonymous: bool = False) -> None:
+    def __init__(
+        self,
+        find: Find,
+        clock: Clock,
+        *,
+        anonymous: bool = False,
+        find_by_certificate: FindByCertificate | None = None,
+        check_token: CheckToken | None = None,
+        holding: Holding | None = None,
+        client_ids: Owners | None = None,
+        audit: Audit | None = None,
+    ) -> None:
         self.open = False
         self.refused: Counter[str] = Counter()
         self.granted = 0
-        self._find = find
+        self.client_ids = client_ids
+        self._find_named = find
+        self._find_by_certificate = find_by_certificate
         self._clock = clock
         self._anonymous = anonymous
+        self._check_token = check_token
+        self._holding = holding or Holding(clock, Attempts())
+        self._audit = audit
         self._shut_reason = ""
-        self._hashing = 0
-        self._threads = ThreadPoolExecutor(HASH_THREADS, thread_name_prefix="password")
-        self._seen = _Seen(clock)
+        self._passwords = PasswordChecks(clock)
         self._lines = _Lines(clock)
-        self._nobody = ""
+        self._last: OrderedDict[str, LogIn] = OrderedDict()
 
     def refuse_new(self, reason: str) -> None:
         """Refuse every client for this reason from now on; an empty reason lets them in again."""
         self._shut_reason = reason
 
+    def last(self, device: str) -> LogIn | None:
+        """The last log-in of a device since the node started; None where none is remembered."""
+        return self._last.get(device)
+
+    def forget(self, device: str) -> None:
+        """A device was removed: one that gets its id later has never been here."""
+        self._last.pop(device, None)
+
     def close(self) -> None:
         """End the threads; what is being checked is refused."""
         self.open = False
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._passwords.close()
 
     async def decide(self, request: ConnectRequest) -> Decision:
         """Grant or refuse one client; where the records cannot be read it is a refusal too."""
+        began = self._clock.monotonic()
         why = ""
         try:
             decision = self._at_the_gate(request) or await self._decide(request)
@@ -72,112 +112,110 @@ class BrokerLogin:
             decision, why = Refusal("unavailable"), str(error)
         if isinstance(decision, Grant):
             self.granted += 1
+            self._remember(decision.name, request.address)
         else:
             self.refused[decision.reason] += 1
         self._note(request, decision, why)
+        if isinstance(decision, Refusal) and decision.reason not in AT_THE_GATE and decision.reason != self._shut_reason:
+            await self._holding.refuse(request.address, request.username, began)
         return decision
+
+    def _remember(self, device: str, address: str) -> None:
+        self._last[device] = LogIn(self._clock.now(), address)
+        self._last.move_to_end(device)
+        if len(self._last) > MOST_LAST:
+            self._last.popitem(last=False)
 
     def _at_the_gate(self, request: ConnectRequest) -> Decision | None:
         if not self.open:
             return Refusal("gate-closed")
         if self._shut_reason:
             return Refusal(self._shut_reason)
-        if request.username:
+        if request.username or request.certificates or self._anonymous:
             return None
-        if not self._anonymous:
-            return Refusal("anonymous-off")
-        allowed = for_anonymous()
-        return Grant(ANONYMOUS, allowed.publish, allowed.subscribe)
+        return Refusal("anonymous-off")
 
     async def _decide(self, request: ConnectRequest) -> Decision:
-        device = await self._find(request.username)
-        known = await self._is_password(request.username, request.password, device)
-        if known is None:
-            return Refusal("busy")
-        if device is None:
-            return Refusal("unknown")
-        if not known:
-            return Refusal("bad-password")
-        if device.revoked:
-            return Refusal("revoked")
+        device = await self._find(request)
+        if device is None and not request.username and self._anonymous:
+            allowed = for_anonymous()
+            return await self._claimed(request, Grant(ANONYMOUS, allowed.publish, allowed.subscribe))
+        verdict = await self._judge(request, device)
+        if verdict.reason:
+            return Refusal(verdict.reason)
+        assert device is not None
         allowed = for_device(device.id, device.topics)
-        return Grant(device.id, allowed.publish, allowed.subscribe)
+        expires = verdict.expires * SECOND if verdict.expires else None
+        return await self._claimed(request, Grant(device.id, allowed.publish, allowed.subscribe, expires))
 
-    async def _is_password(self, name: str, password: str, device: Device | None) -> bool | None:
-        """None when too many are being checked already."""
-        encoded = device.password if device else ""
-        mark = self._seen.mark(name, password, encoded)
-        if (remembered := self._seen.verdict(name, mark)) is not None:
-            return remembered
-        if self._hashing >= MOST_WAITING:
+    async def _claimed(self, request: ConnectRequest, grant: Grant) -> Decision:
+        if self.client_ids is None or await self.client_ids.claim(request.client_id, grant.name):
+            return grant
+        return Refusal("client-id-taken")
+
+    async def _find(self, request: ConnectRequest) -> Device | None:
+        """By its user name; by its certificate where it says none."""
+        if request.username:
+            return await self._find_named(request.username)
+        fingerprint, names = _shown(request)
+        if not fingerprint or self._find_by_certificate is None:
             return None
-        self._hashing += 1
-        try:
-            right = await asyncio.get_running_loop().run_in_executor(self._threads, self._check, password, encoded)
-        finally:
-            self._hashing -= 1
-        self._seen.note(name, mark, right)
-        return right
+        return await self._find_by_certificate(fingerprint, names)
 
-    def _check(self, password: str, encoded: str) -> bool:
-        if encoded:
-            return verify_password(password, encoded)
-        # A device that is not there is checked against the hash of a password that nobody knows.
-        self._nobody = self._nobody or hash_password(new_password())
-        verify_password(password, self._nobody)
-        return False
+    async def _judge(self, request: ConnectRequest, device: Device | None) -> Verdict:
+        verdict = Verdict("unknown")
+        if device is not None and device.kind == "key" and self._check_token is not None:
+            verdict = await self._check_token(device, request.password)
+        elif device is not None and device.kind == "certificate":
+            verdict = _judge_certificate(request, device)
+        elif device is not None:
+            verdict = Verdict("bad-password")
+        if device is not None and not verdict.reason and not device.revoked:
+            return verdict
+        encoded = device.password if device is not None and device.kind == "password" else ""
+        right = await self._passwords.check(request.username, request.password, encoded, request.address)
+        if right is None:
+            return Verdict("busy")
+        if right:
+            verdict = Verdict()
+        return Verdict("revoked") if device is not None and device.revoked and not verdict.reason else verdict
 
     def _note(self, request: ConnectRequest, decision: Decision, why: str) -> None:
+        reason = decision.reason if isinstance(decision, Refusal) else ""
+        name = request.username if isinstance(decision, Refusal) else decision.name
+        if self._audit is not None:
+            event = "log-in refused" if reason else "log-in"
+            self._audit.note(event, by=name[:64], address=request.address, reason=reason, client=request.client_id[:64], why=why)
         left_out = self._lines.take()
         if left_out is None:
             return
-        fields: dict[str, object] = {
-            "device": request.username[:64], "client": request.client_id[:64], "address": request.address,
-        }  # fmt: skip
+        fields: dict[str, object] = {"device": name[:64], "client": request.client_id[:64], "address": request.address}
         if left_out:
             fields["lines_left_out"] = left_out
         if why:
             fields["why"] = why
-        if isinstance(decision, Grant):
-            _log.info("log-in", **fields)
+        if reason:
+            _log.warning("log-in refused", reason=reason, **fields)
         else:
-            _log.warning("log-in refused", reason=decision.reason, **fields)
+            _log.info("log-in", **fields)
 
 
-class _Seen:
-    """Passwords that were checked before: right ones until the record changes, wrong ones for half a minute. Bounded."""
+def _judge_certificate(request: ConnectRequest, device: Device) -> Verdict:
+    """The server has seen the key of what is shown; whether the site's CA has signed it is `verified`."""
+    fingerprint, names = _shown(request)
+    right = device.id in names if device.certificate == BY_CA else fingerprint == device.certificate
+    return Verdict(device=device) if right else Verdict("bad-certificate")
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._key = secrets.token_bytes(32)
-        self._right: OrderedDict[str, bytes] = OrderedDict()
-        self._wrong: OrderedDict[bytes, float] = OrderedDict()
 
-    def mark(self, name: str, password: str, encoded: str) -> bytes:
-        """Stands for name, password and stored hash, and for nothing else; worthless outside this process."""
-        return hmac.digest(self._key, msgspec.msgpack.encode([_utf8(name), _utf8(password), encoded]), hashlib.sha256)
-
-    def verdict(self, name: str, mark: bytes) -> bool | None:
-        """What a check would say, or None where it must be made."""
-        right = self._right.get(name)
-        if right is not None and hmac.compare_digest(right, mark):
-            self._right.move_to_end(name)
-            return True
-        until = self._wrong.get(mark)
-        return False if until is not None and self._clock.monotonic() < until else None
-
-    def note(self, name: str, mark: bytes, right: bool) -> None:
-        """Remember the outcome of a check."""
-        if right:
-            self._right[name] = mark
-            self._right.move_to_end(name)
-            if len(self._right) > MOST_REMEMBERED:
-                self._right.popitem(last=False)
-            return
-        self._wrong[mark] = self._clock.monotonic() + WRONG_FOR_S
-        self._wrong.move_to_end(mark)
-        if len(self._wrong) > WRONG_REMEMBERED:
-            self._wrong.popitem(last=False)
+def _shown(request: ConnectRequest) -> tuple[str, tuple[str, ...]]:
+    """Fingerprint of the client's own certificate, and the names in it that the site's CA vouches for."""
+    if not request.certificates:
+        return "", ()
+    own = request.certificates[0]
+    try:
+        return certificate_fingerprint(own), certificate_names(own) if request.verified else ()
+    except RejectedError:
+        return "", ()
 
 
 class _Lines:
@@ -200,7 +238,3 @@ class _Lines:
         self._written += 1
         left_out, self._left_out = self._left_out, 0
         return left_out
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")

@@ -9,7 +9,7 @@ import msgspec
 
 from skerry.http.problem import error_of
 from skerry.http.sse import CONTENT_TYPE, Message, MessageParser
-from skerry.http.target import parse_target, with_query
+from skerry.http.target import bearer, client_tls, parse_target, with_query
 
 if TYPE_CHECKING:
     import aiohttp
@@ -21,9 +21,13 @@ class AsyncClient:
     Args and errors are those of `Client`.
     """
 
-    def __init__(self, where: Path | str, timeout: float = 10.0, connections: int = 8) -> None:
+    def __init__(
+        self, where: Path | str, timeout: float = 10.0, connections: int = 8, *, token: str = "", ca: Path | str = ""
+    ) -> None:
         self._target = parse_target(where)
         self._timeout = timeout
+        self._bearer = bearer(token)
+        self._tls = client_tls(self._target, ca)
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
@@ -31,12 +35,13 @@ class AsyncClient:
         import aiohttp  # late: it takes a third of a second
 
         self._session = aiohttp.ClientSession(
-            f"http://{self._target.netloc}",
+            self._target.url,
             connector=(
                 aiohttp.UnixConnector(self._target.socket, limit=self._connections)
                 if self._target.socket
-                else aiohttp.TCPConnector(limit=self._connections)
+                else aiohttp.TCPConnector(limit=self._connections, ssl=self._tls or True)
             ),
+            headers=self._bearer,
         )
         return self
 
@@ -73,7 +78,7 @@ class AsyncClient:
                     if found is not None:
                         yield found
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise self._target.unreachable(error) from error
+            raise self._target.unreachable(cause_of(error)) from error
 
     @property
     def _open(self) -> "aiohttp.ClientSession":
@@ -91,7 +96,13 @@ class AsyncClient:
                 await _check(answer)
                 return self._target.decode(await answer.read())
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise self._target.unreachable(error) from error
+            raise self._target.unreachable(cause_of(error)) from error
+
+
+def cause_of(error: Exception) -> Exception:
+    """What the library wraps: the system's own error says more."""
+    inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+    return inner if isinstance(inner, Exception) else error
 
 
 async def _check(answer: "aiohttp.ClientResponse") -> None:

@@ -1,10 +1,11 @@
-"""A blocking client for the command line: JSON and server-sent events over a Unix socket or http.
+"""A blocking client for the command line: JSON and server-sent events over a Unix socket, http or https.
 
 On the standard library, so that a command starts in a tenth of a second.
 """
 
 import http.client
 import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ import msgspec
 
 from skerry.http.problem import error_of
 from skerry.http.sse import CONTENT_TYPE, Message, MessageParser
-from skerry.http.target import Target, parse_target, with_query
+from skerry.http.target import Target, bearer, client_tls, parse_target, with_query
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -32,15 +33,19 @@ class Client:
     """Asks a node; one request at a time.
 
     Args:
-        where: the path of its Unix socket, or `http://host:port`.
+        where: the path of its Unix socket, or `http://host:port` or `https://host:port`.
         timeout: seconds that one answer, or one piece of it, may take.
+        token: what the node knows the caller by, where it asks for that.
+        ca: a file (PEM) with the CAs that the node's certificate may be from, instead of those that this machine trusts.
 
     Every call raises `UnreachableError` when nobody answers, and for an answer of 400 or more the error that it tells.
     """
 
-    def __init__(self, where: Path | str, timeout: float = 10.0) -> None:
+    def __init__(self, where: Path | str, timeout: float = 10.0, *, token: str = "", ca: Path | str = "") -> None:
         self._target: Target = parse_target(where)
         self._timeout = timeout
+        self._bearer = bearer(token)
+        self._tls = client_tls(self._target, ca)
         self._connection: http.client.HTTPConnection | None = None
 
     def __enter__(self) -> Self:
@@ -62,6 +67,10 @@ class Client:
     def post(self, path: str, body: object = None) -> Any:
         """The JSON answer to POST; None where there is none."""
         return self._ask("POST", path, None, body)
+
+    def upload(self, path: str, body: bytes, content_type: str) -> Any:
+        """The JSON answer to POST of bytes as they are."""
+        return self._answer("POST", path, {"Content-Type": content_type}, body)
 
     def delete(self, path: str) -> Any:
         """The JSON answer to DELETE; None where there is none."""
@@ -88,7 +97,10 @@ class Client:
     def _ask(self, method: str, path: str, query: Mapping[str, object] | None, body: object) -> Any:
         sent = None if body is None else msgspec.json.encode(body)
         headers = {} if sent is None else {"Content-Type": "application/json"}
-        with self._send(method, with_query(path, query), headers, sent, self._timeout) as answer:
+        return self._answer(method, with_query(path, query), headers, sent)
+
+    def _answer(self, method: str, path: str, headers: Mapping[str, str], sent: bytes | None) -> Any:
+        with self._send(method, path, headers, sent, self._timeout) as answer:
             try:
                 return self._target.decode(answer.read())
             except (OSError, http.client.HTTPException) as error:
@@ -101,14 +113,10 @@ class Client:
     ) -> http.client.HTTPResponse:
         self.close()
         target = self._target
-        connection = (
-            _UnixConnection(target.socket, timeout)
-            if target.socket
-            else http.client.HTTPConnection(target.host, target.port, timeout=timeout)
-        )
+        connection = _connection(target, timeout, self._tls)
         self._connection = connection
         try:
-            connection.request(method, path, body, dict(headers))
+            connection.request(method, path, body, {**headers, **self._bearer})
             answer = connection.getresponse()
             content = answer.read() if answer.status >= 400 else b""
         except (OSError, http.client.HTTPException) as error:
@@ -118,3 +126,11 @@ class Client:
             self.close()
             raise error_of(answer.status, answer.headers.get("content-type", ""), content)
         return answer
+
+
+def _connection(target: Target, timeout: float, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if target.socket:
+        return _UnixConnection(target.socket, timeout)
+    if tls is not None:
+        return http.client.HTTPSConnection(target.host, target.port, timeout=timeout, context=tls)
+    return http.client.HTTPConnection(target.host, target.port, timeout=timeout)

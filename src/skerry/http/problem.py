@@ -1,5 +1,6 @@
 """Errors over HTTP: problem details (RFC 9457) from an error of skerry, and the error back from them."""
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -19,6 +20,7 @@ from skerry.http.messages import Response
 
 PROBLEM_TYPE = "application/problem+json"
 _RETRY_AFTER_S = "1"
+_BEARER = 'Bearer realm="skerry"'
 
 
 class NotFoundError(RejectedError):
@@ -26,7 +28,27 @@ class NotFoundError(RejectedError):
 
 
 class RefusedError(RejectedError):
-    """This caller may not do that."""
+    """This caller may not do that. `scope`: what its token lacks, where that is why."""
+
+    def __init__(self, message: str, *, where: str = "", mend: str = "", scope: str = "") -> None:
+        super().__init__(message, where=where, mend=mend)
+        self.scope = scope
+
+
+class UnauthorizedError(RefusedError):
+    """Nobody knows who asks. `wrong`: a token was given, and it is not (or no longer) known."""
+
+    def __init__(self, message: str, *, where: str = "", mend: str = "", wrong: bool = False) -> None:
+        super().__init__(message, where=where, mend=mend)
+        self.wrong = wrong
+
+
+class TooManyRequestsError(OverloadedError):
+    """This source asks too often. `wait`: seconds after which it may ask again."""
+
+    def __init__(self, message: str, *, where: str = "", mend: str = "", wait: float = 1.0) -> None:
+        super().__init__(message, where=where, mend=mend)
+        self.wait = wait
 
 
 class UnreachableError(UnavailableError):
@@ -43,9 +65,11 @@ class _Kind(msgspec.Struct, frozen=True):
 # the first that fits counts, so subclasses stand before their base
 _KINDS = (
     _Kind("not-found", NotFoundError, 404, "Not found"),
+    _Kind("unauthorized", UnauthorizedError, 401, "Not authorised"),
     _Kind("refused", RefusedError, 403, "Refused"),
     _Kind("config", ConfigError, 400, "Wrong configuration"),
     _Kind("rejected", RejectedError, 400, "Wrong request"),
+    _Kind("too-many-requests", TooManyRequestsError, 429, "Too many requests"),
     _Kind("overloaded", OverloadedError, 503, "Overloaded"),
     _Kind("unavailable", UnavailableError, 503, "Not available now"),
     _Kind("insufficient-resources", InsufficientResources, 503, "Not enough resources"),
@@ -82,11 +106,22 @@ def problem(
 
 
 def problem_of(error: SkerryError) -> Response:
-    """The answer that tells an error: 400 for a wrong configuration or request, 403, 404, 409 for a fenced owner, 503 with
-    Retry-After where a later try may work, else 500."""
+    """The answer that tells an error: 400 for a wrong configuration or request, 401 and 403 with what is asked for in
+    WWW-Authenticate, 404, 409 for a fenced owner, 429 and 503 with Retry-After, else 500."""
     kind = next(kind for kind in _KINDS if isinstance(error, kind.error))
-    headers = {"retry-after": _RETRY_AFTER_S} if isinstance(error, OverloadedError | UnavailableError) else {}
+    headers = _headers_of(error)
     return problem(kind.status, error.message, error.mend, title=kind.title, where=error.where, kind=kind.name, headers=headers)
+
+
+def _headers_of(error: SkerryError) -> dict[str, str]:
+    """RFC 6750, section 3: without a token there is no error code; RFC 9110, section 10.2.3: whole seconds."""
+    if isinstance(error, UnauthorizedError):
+        return {"www-authenticate": _BEARER + (', error="invalid_token"' if error.wrong else "")}
+    if isinstance(error, RefusedError) and error.scope:
+        return {"www-authenticate": f'{_BEARER}, error="insufficient_scope", scope="{error.scope}"'}
+    if isinstance(error, TooManyRequestsError):
+        return {"retry-after": str(max(1, math.ceil(error.wait)))}
+    return {"retry-after": _RETRY_AFTER_S} if isinstance(error, OverloadedError | UnavailableError) else {}
 
 
 def error_of(status: int, content_type: str, body: bytes) -> SkerryError:
@@ -105,10 +140,12 @@ def error_of(status: int, content_type: str, body: bytes) -> SkerryError:
     guess: type[SkerryError] = SkerryError
     if status == HTTPStatus.NOT_FOUND:
         guess = NotFoundError
-    elif status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+    elif status == HTTPStatus.UNAUTHORIZED:
+        guess = UnauthorizedError
+    elif status == HTTPStatus.FORBIDDEN:
         guess = RefusedError
     elif status == HTTPStatus.TOO_MANY_REQUESTS:
-        guess = OverloadedError
+        guess = TooManyRequestsError
     elif status < HTTPStatus.INTERNAL_SERVER_ERROR:
         guess = RejectedError
     elif status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):

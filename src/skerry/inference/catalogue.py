@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -14,15 +14,28 @@ if TYPE_CHECKING:
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[[models]]` table. `file` is relative to the configuration file."""
+    """One `[[models]]` table. `file` is relative to the configuration file.
+
+    Attributes:
+        active: this version is what `name` alone means; where no version of a name says so either way, the last one.
+        optimize: graph optimizations, `all`, `extended`, `basic` or `none`; the result is cached in the data directory.
+        engine: `auto` is what was faster when the version was added, onnxruntime for one that is named in the configuration only.
+        labels, threshold, features: names of the classes, bound of the score and names of the inputs, over the model's metadata.
+    """
 
     name: str
     file: str
     version: str = "1"
-    optimize: str = "all"
+    optimize: Literal["all", "extended", "basic", "none"] = "all"
+    engine: Literal["auto", "onnxruntime", "openvino"] = "auto"
     max_batch: int | str = "auto"
     max_delay: str = "0ms"
     memory: str = "256MiB"
+    active: bool | None = None
+    labels: Sequence[str] = ()
+    threshold: float | None = None
+    features: Sequence[str] = ()
+    max_slowdown: float = 3.0
 
     def __post_init__(self) -> None:
         if not self.name or "@" in self.name:
@@ -38,12 +51,14 @@ class Models:
 
     Args:
         base: directory that relative files start from.
+        cache: directory for optimized graphs and for models freed of a fixed batch; without it neither is done.
     """
 
-    def __init__(self, configs: Sequence[ModelConfig], base: Path, threads: int = 1) -> None:
+    def __init__(self, configs: Sequence[ModelConfig], base: Path, threads: int = 1, cache: Path | None = None) -> None:
         self._configs = list(configs)
         self._base = base
         self._threads = threads
+        self._cache = cache
         self._loaded: dict[tuple[str, str], Model] = {}
         seen = set()
         for at, config in enumerate(configs):
@@ -58,10 +73,19 @@ class Models:
         if not found:
             known = sorted({config.name for config in self._configs})
             raise ConfigError(
-                f"there is no model {name!r}{suggestion(name, known)}", where="model", allowed=", ".join(known) or "none"
+                f"there is no model {name!r}{suggestion(name, known)}",
+                where="model",
+                allowed=", ".join(known) or f"none; skerry model add {name} FILE",
             )
         if version in ("", "active"):
-            return found[-1]
+            if all(config.active is None for config in found):
+                return found[-1]
+            for config in reversed(found):
+                if config.active:
+                    return config
+            raise ConfigError(
+                f"model {name!r} has no active version", where="model", mend=f"skerry model activate {name} {found[-1].version}"
+            )
         for config in found:
             if config.version == version:
                 return config
@@ -75,7 +99,16 @@ class Models:
         if key not in self._loaded:
             from skerry.inference.model import load_model  # late: it brings numpy, and names alone need none
 
-            self._loaded[key] = load_model(self._base / config.file, config.name, config.version, self._threads)
+            self._loaded[key] = load_model(
+                self._base / config.file,
+                config.name,
+                config.version,
+                self._threads,
+                config.labels,
+                engine=config.engine,
+                optimize=config.optimize,
+                cache=self._cache,
+            )
         return self._loaded[key]
 
     def listing(self) -> list[dict[str, Any]]:
@@ -85,7 +118,7 @@ class Models:
             row: dict[str, Any] = {
                 "name": config.name,
                 "version": config.version,
-                "active": self.find(config.name) is config,
+                "active": config.active if config.active is not None else self.find(config.name) is config,
                 "file": config.file,
             }
             try:

@@ -9,47 +9,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from skerry.core.errors import RejectedError
-from skerry.inference.session import open_session
+from skerry.core.errors import RejectedError, SkerryError
+from skerry.inference.engine import EngineOptions, Session, open_session
+from skerry.inference.signature import numpy_dtype
 
 Floats = NDArray[np.float64]
 Label = str | int | None
-_DTYPES = {
-    "tensor(float)": np.float32,
-    "tensor(double)": np.float64,
-    "tensor(float16)": np.float16,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-}
-
-
-class Signature(msgspec.Struct, frozen=True):
-    """Name, type and shape of an input or output; a symbolic dimension is None."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
-
-
-def _signature(node: Any) -> Signature:
-    shape = tuple(size if isinstance(size, int) and size > 0 else None for size in node.shape)
-    return Signature(node.name, node.type, shape)
+_DTYPES = ("float32", "float64", "float16", "int64", "int32", "string")
 
 
 class Model:
     """A loaded model of one name and version. `score` is what pipelines call."""
 
-    def __init__(self, session: Any, name: str, version: str, path: str = "") -> None:
+    def __init__(self, session: Session, name: str, version: str, path: str = "") -> None:
         self.name = name
         self.version = version
         self.path = path
-        self.inputs = [_signature(node) for node in session.get_inputs()]
-        self.outputs = [_signature(node) for node in session.get_outputs()]
-        self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+        self.inputs = session.inputs
+        self.outputs = session.outputs
+        self.metadata = session.metadata
         self.runs = 0
         self._session = session
         if len(self.inputs) != 1:
@@ -57,8 +38,8 @@ class Model:
             raise RejectedError(f"model {name} has {len(self.inputs)} inputs ({named}); a pipeline feeds one")
         self._input = self.inputs[0]
         if self._input.dtype not in _DTYPES:
-            raise RejectedError(f"model {name} takes {self._input.dtype}; a pipeline feeds numbers")
-        self._dtype = _DTYPES[self._input.dtype]
+            raise RejectedError(f"model {name} takes {self._input.dtype}; a pipeline feeds numbers or strings")
+        self._dtype = numpy_dtype(self._input.dtype)
         self._names = [signature.name for signature in self.outputs]
         self._fixed = self._input.shape[0] if self._input.shape and self._input.shape[0] is not None else 0
         self._labels: list[str] = self._read_labels()
@@ -72,12 +53,20 @@ class Model:
 
     @property
     def features(self) -> int | None:
-        """Columns that a row must have, or None where the model leaves it open."""
+        """Columns that a row must have, or None where the model leaves it open or its rows are pictures or strings."""
+        if self._input.dtype == "string" or len(self._input.shape) > 3:
+            return None
         known = self._input.shape[1:]
         return int(np.prod([size for size in known if size])) if known and None not in known else None
 
     def check_columns(self, columns: int) -> None:
         """Raise `RejectedError` unless rows of so many columns fit the input."""
+        if self._input.dtype == "string" or len(self._input.shape) > 3:
+            raise RejectedError(
+                f"model {self.name} takes {self._input.dtype} {self._show_shape()} (input {self._input.name!r}), the "
+                f"pipeline makes {columns} columns of numbers",
+                mend='set source.format = "image" or "string", without features',
+            )
         if self.features is not None and self.features != columns:
             raise RejectedError(
                 f"model {self.name} takes {self.features} features a row (input {self._input.name!r} "
@@ -88,10 +77,16 @@ class Model:
     def _show_shape(self) -> str:
         return "[" + ", ".join("N" if size is None else str(size) for size in self._input.shape) + "]"
 
-    def score(self, rows: Floats) -> tuple[Floats, Sequence[Label]]:
-        """Score `[N, features]` or `[N, samples, values]` rows: float64 scores `[N]`, N labels. Raises `RejectedError`."""
-        if rows.ndim == 3 and len(self._input.shape) == 2:
-            rows = rows.reshape(len(rows), -1)
+    def score(self, rows: NDArray[Any]) -> tuple[Floats, Sequence[Label]]:
+        """Score `[N, features]` or `[N, samples, values]` rows, pictures `[N, C, H, W]`, strings `[N, 1]` (objects).
+
+        Answers float64 scores `[N]` and N labels. Raises `RejectedError`.
+        """
+        if (rows.dtype.kind == "O") is not (self._input.dtype == "string"):
+            kinds = ("numbers", "strings") if rows.dtype.kind == "O" else ("strings", "numbers")
+            raise RejectedError(f"model {self.name} takes {kinds[0]}, the pipeline makes {kinds[1]}")
+        if rows.ndim > (rank := len(self._input.shape)) and rank in (1, 2):
+            rows = rows.reshape(len(rows), -1) if rank == 2 else rows.reshape(-1)
         with np.errstate(over="ignore", invalid="ignore"):  # a value that the dtype does not hold becomes infinite
             feed = rows.astype(self._dtype)
         if self._fixed and self._fixed != len(feed):
@@ -108,12 +103,11 @@ class Model:
     def _run(self, feed: NDArray[Any]) -> tuple[Floats, Sequence[Label]]:
         self.runs += 1
         try:
-            outputs = dict(zip(self._names, self._session.run(self._names, {self._input.name: feed}), strict=True))
-        except Exception as error:
-            reason = str(error).splitlines()[0].split(" : ")[-1]
+            outputs = self._session.run({self._input.name: feed})
+        except SkerryError as error:
             raise RejectedError(
                 f"model {self.name}@{self.version} did not run on input {list(feed.shape)} "
-                f"(it takes {self._show_shape()}): {reason}"
+                f"(it takes {self._show_shape()}): {error.message}"
             ) from error
         try:
             return self._read(outputs, len(feed))
@@ -169,8 +163,36 @@ def _column(value: Any, at: int, count: int) -> Floats:
     return array.reshape(count, -1)[:, at]
 
 
-def load_model(path: Path, name: str, version: str = "1", threads: int = 1) -> Model:
-    """Load a model file. Raises `RejectedError` when it is missing, no ONNX, or has no single numeric input."""
+def load_model(
+    path: Path,
+    name: str,
+    version: str = "1",
+    threads: int = 1,
+    labels: Sequence[str] = (),
+    *,
+    engine: str = "auto",
+    optimize: str = "all",
+    cache: Path | None = None,
+) -> Model:
+    """Load a model file; labels go before those in its metadata.
+
+    Args:
+        cache: keeps the optimized graph, and the model freed of a fixed batch where its graph allows that; else such a model is
+            run with its batch filled up.
+
+    Raises `RejectedError` when it is missing, no ONNX, or has no single numeric input.
+    """
     if not path.is_file():
         raise RejectedError("the model file does not exist", where=str(path), mend=f"mend `file` of model {name}")
-    return Model(open_session(path, threads), name, version, str(path))
+    options = EngineOptions(threads=threads, engine=engine, optimize=optimize)
+    session = open_session(path, options, cache)
+    if cache is not None and len(session.inputs) == 1 and session.inputs[0].shape and session.inputs[0].shape[0] is not None:
+        from skerry.inference.prepare import prepare  # late: it brings onnx where the verdict is not cached
+
+        prepared = prepare(path, cache)
+        if prepared.batch == "freed":
+            session.close()
+            session = open_session(prepared.path, options, cache)
+    if labels:
+        session.metadata["labels"] = json.dumps(list(labels))
+    return Model(session, name, version, str(path))

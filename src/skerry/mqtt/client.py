@@ -1,34 +1,23 @@
-"""A client for any MQTT 3.1.1 broker, as asyncio code wants it: acknowledged publishes, acknowledged reads, reconnects."""
+"""A client for any MQTT broker, as asyncio code wants it: acknowledged publishes, acknowledged reads, reconnects."""
 
 import asyncio
 import secrets
 from collections import deque
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from skerry.core import log
-from skerry.core.errors import RejectedError, SkerryError, UnavailableError
+from skerry.core.errors import ConfigError, RejectedError, SkerryError, UnavailableError
 from skerry.core.service import Backoff, cancel_and_wait
 from skerry.mqtt.config import MqttConfig
 from skerry.mqtt.connection import Arrival, Connection
+from skerry.mqtt.outbox import Outbox, OutboxStore
+from skerry.mqtt.sender import Sender
 from skerry.mqtt.subscription import Message, Receipt, Subscription
 
 STEADY_S = 5.0
-# packet ids have 16 bits; the one of the oldest unacknowledged message must not come round again
-MAX_SPREAD = 60_000
-# mosquitto ends a connection with more than 20 open by default, whatever the client said
-MOST_QOS2 = 16
+LogIn = Callable[[], Awaitable[tuple[str, str]]]
 _log = log.get("mqtt")
-
-
-class _Outgoing:
-    """A publish under way: `settled` is True when acknowledged, False when a message of QoS 0 was lost before it was written."""
-
-    __slots__ = ("qos", "serial", "settled")
-
-    def __init__(self, serial: int, qos: int, settled: "asyncio.Future[bool]") -> None:
-        self.serial = serial
-        self.qos = qos
-        self.settled = settled
 
 
 class MqttClient:
@@ -41,9 +30,20 @@ class MqttClient:
         dropped: QoS 0 messages that found the buffers full.
     """
 
-    def __init__(self, config: MqttConfig) -> None:
-        """Raises `ConfigError` for a URL that is none, `RejectedError` for a transport that is not built in."""
+    def __init__(self, config: MqttConfig, log_in: LogIn | None = None, outbox: OutboxStore | None = None) -> None:
+        """Raises `ConfigError`.
+
+        log_in: asked for user name and password before each connection: for what expires.
+        outbox: a `KeyValueStore` that is open for as long as the client: what is published at QoS 1 and 2 is written into it first,
+            and what was not acknowledged is sent again by the next client of this client id, in order.
+        """
+        if outbox is not None and not config.client_id:
+            raise ConfigError("an outbox is found again by its client id", where="client_id", allowed="a name that stays the same")
+        self._outbox = None
+        if outbox is not None:
+            self._outbox = Outbox(outbox, config.client_id, config.max_outbox, config.max_outbox_bytes)
         self._config = config
+        self._log_in = log_in
         self._address = config.address()
         self._clean = config.clean_session or not config.client_id
         self._client_id = config.client_id or f"skerry-{secrets.token_hex(8)}"
@@ -51,12 +51,10 @@ class MqttClient:
         self.reconnects = -1
         self.unread = 0
         self._dropped = 0
-        self._outgoing: dict[int, _Outgoing] = {}
-        self._serial = 0
         self._subscriptions: list[Subscription] = []
         self._asked: dict[int, Subscription] = {}
         self._early: deque[Message] = deque()
-        self._fetch = self._closed = False
+        self._fetch = False
         self._failure = f"{self._address.url}: no answer"
 
     @property
@@ -64,16 +62,26 @@ class MqttClient:
         return self._dropped + self._connection.dropped
 
     @property
+    def version(self) -> str:
+        """Of MQTT, as it is spoken with this broker."""
+        return self._connection.version
+
+    @property
+    def waiting(self) -> int:
+        """Messages of the outbox that the broker has not acknowledged."""
+        return self._outbox.count if self._outbox is not None else 0
+
+    @property
     def connected(self) -> bool:
-        return self._up.is_set() and not self._closed
+        return self._sender.up.is_set() and not self._sender.closed
 
     async def __aenter__(self) -> "MqttClient":
         """Connect. Raises `RejectedError` when the broker refuses, `UnavailableError` when it is not there in time."""
-        self._slots = asyncio.Semaphore(self._config.max_in_flight)
-        self._qos2_slots = asyncio.Semaphore(min(MOST_QOS2, self._config.max_in_flight))
-        self._up = asyncio.Event()
         self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._connection = Connection(self._config, self._address, self._client_id, self._clean, self)
+        left = await self._outbox.load() if self._outbox is not None else []
+        self._connection = Connection(self._config, self._address, self._client_id, self._clean, self, self._outbox is not None)
+        self._sender = Sender(self._connection, self._address.url, self._client_id, self._outbox)
+        self._sender.send_left(left)
         self._keeping = asyncio.create_task(self._keep())
         try:
             async with asyncio.timeout(self._config.connect_timeout):
@@ -91,76 +99,31 @@ class MqttClient:
 
     async def close(self) -> None:
         """Say good-bye and end the thread; who waits in `publish` gets an `UnavailableError`, readers come to their end."""
-        if self._closed:
+        if self._sender.closed:
             return
-        self._closed = True
+        self._sender.closed = True
         await self._connection.close()
         await cancel_and_wait(self._keeping)
-        self._up.set()
-        for mid in list(self._outgoing):
-            self._settle(mid, self._is_closed())
+        await self._sender.end()
         for subscription in self._subscriptions:
             subscription.end()
         self.status = f"{self._address.url}: closed"
+        await self._connection.forget()
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False, timeout: float | None = None) -> None:
         """Publish; returns when the broker has acknowledged (QoS 0: when it is written to the socket).
 
         Waits across reconnects and for a place among `max_in_flight`. Raises `RejectedError` for a topic, QoS or size that MQTT
-        does not know, `UnavailableError` after `timeout` seconds or when the client is closed. What was given up on (time-out,
-        cancellation) may still arrive: the broker may have it already.
+        does not know, or that the broker does not take (told by MQTT 5, of QoS 1); `UnavailableError` after `timeout` seconds or
+        when the client is closed; `OverloadedError` when the outbox is full. What was given up on (time-out, cancellation) may
+        still arrive: the broker may have it already; from an outbox it is going to be sent.
         """
         try:
             async with asyncio.timeout(timeout):
-                sent = False
-                while not sent:
-                    sent = await self._try(topic, payload, qos, retain)
+                await self._sender.publish(topic, payload, qos, retain)
         except TimeoutError as error:
             why = f"a message on {topic!r} was not acknowledged within {timeout:g} s"
             raise UnavailableError(why, mend=self.status) from error
-
-    async def _try(self, topic: str, payload: bytes, qos: int, retain: bool) -> bool:
-        slots = self._qos2_slots if qos == 2 else self._slots
-        await slots.acquire()
-        mid = None
-        try:
-            await self._may_send()
-            mid = self._connection.publish(topic, payload, qos, retain)
-        except ValueError as error:
-            raise RejectedError(f"cannot publish on {topic!r}: {error}", where=self._address.url) from error
-        finally:
-            if mid is None:
-                slots.release()
-        if mid is None:
-            return False
-        self._serial += 1
-        outgoing = self._outgoing[mid] = _Outgoing(self._serial, qos, asyncio.get_running_loop().create_future())
-        return await asyncio.shield(outgoing.settled)
-
-    async def _may_send(self) -> None:
-        while not self._closed:
-            oldest = next(iter(self._outgoing.values()), None)
-            if oldest is not None and self._serial - oldest.serial > MAX_SPREAD:
-                await asyncio.wait([oldest.settled])
-            elif not self._up.is_set():
-                await self._up.wait()
-            else:
-                return
-        raise self._is_closed()
-
-    def _settle(self, mid: int, outcome: bool | SkerryError) -> None:
-        outgoing = self._outgoing.pop(mid, None)
-        if outgoing is None:
-            return
-        (self._qos2_slots if outgoing.qos == 2 else self._slots).release()
-        if isinstance(outcome, SkerryError):
-            outgoing.settled.set_exception(outcome)
-            outgoing.settled.exception()  # its waiter may have been cancelled
-        else:
-            outgoing.settled.set_result(outcome)
-
-    def _is_closed(self) -> UnavailableError:
-        return UnavailableError("the client was closed", where=self._address.url)
 
     def subscribe(self, topic: str, qos: int = 1) -> Subscription:
         """Messages of a topic filter, as an async context manager that is entered when the broker has granted it.
@@ -174,7 +137,7 @@ class MqttClient:
 
     async def open(self, subscription: Subscription) -> None:
         """See `Subscription`: ask the broker, and hand over what came before anybody asked."""
-        await self._may_send()
+        await self._sender.may_send()
         subscription.granted = asyncio.get_running_loop().create_future()
         self._subscriptions.append(subscription)
         try:
@@ -191,7 +154,7 @@ class MqttClient:
     async def leave(self, subscription: Subscription, unsubscribe: bool) -> None:
         """See `Subscription`: what nobody has read is kept for the next subscription of this client."""
         if unsubscribe:
-            await self._may_send()
+            await self._sender.may_send()
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
             for message in subscription.end():
@@ -199,14 +162,21 @@ class MqttClient:
                     message.done()
                 else:
                     self._keep_early(message)
+        if self._sender.closed:
+            return
         if (unsubscribe or self._clean) and not any(other.topic == subscription.topic for other in self._subscriptions):
             self._connection.unsubscribe(subscription.topic)
 
     def drained(self) -> None:
         """See `Subscription`: there is room; what was left unread comes again over a new connection (MQTT 3.1.1, 4.4)."""
-        if self._fetch and self._up.is_set():
+        if self._fetch and self._sender.up.is_set():
             self._fetch = False
-            self._up.clear()
+            self.renew()
+
+    def renew(self) -> None:
+        """Connect again, with a new log-in; what is not acknowledged is sent again, and subscriptions go on."""
+        if self._sender.up.is_set() and not self._sender.closed:
+            self._sender.up.clear()
             self._connection.end()
 
     def _ask(self, subscription: Subscription) -> None:
@@ -220,9 +190,11 @@ class MqttClient:
     async def _keep(self) -> None:
         """Connect again and again, until closed or refused at the first attempt."""
         loop, backoff = asyncio.get_running_loop(), Backoff(0.1, self._config.max_reconnect_delay)
-        while True:
+        while not self._sender.closed:  # one more connection would take over the one that is saying its good-bye
             began = loop.time()
             try:
+                if self._log_in is not None:
+                    self._connection.log_in_as(*await self._log_in())
                 await self._connection.live()
             except SkerryError as error:
                 self._went_down(error)
@@ -236,21 +208,21 @@ class MqttClient:
                 self._went_down(None)
 
     def _went_down(self, error: SkerryError | None) -> None:
-        self._up.clear()
         self._asked.clear()
         if error is not None:
             if self.status != (status := str(error)):
                 _log.warning(f"mqtt connection: {status}", client=self._client_id)
             self.status = self._failure = status
-        for mid in [mid for mid, outgoing in self._outgoing.items() if outgoing.qos == 0]:
-            self._settle(mid, False)
+        self._sender.went_down()
         if not self._clean:
             for subscription in self._subscriptions:
                 subscription.forget_owed()
             self._early.clear()
 
-    def went_up(self, session_kept: bool) -> None:
+    def went_up(self, session_kept: bool, receive_maximum: int) -> None:
         """See `Listener`. Subscribes again where the broker has no session of ours."""
+        if not self._first.done():
+            self._sender.begin(min(self._config.max_in_flight, receive_maximum))
         self.reconnects += 1
         self.status = f"{self._address.url}: connected"
         if session_kept:
@@ -258,13 +230,15 @@ class MqttClient:
         for subscription in self._subscriptions:
             if not session_kept or (subscription.granted is not None and not subscription.granted.done()):
                 self._ask(subscription)
-        self._up.set()
+        self._sender.up.set()
         if not self._first.done():
             self._first.set_result(None)
 
-    def was_acknowledged(self, mid: int) -> None:
+    def was_acknowledged(self, mid: int, refusal: str) -> None:
         """See `Listener`."""
-        self._settle(mid, True)
+        mend = "check what it permits to this client"
+        why = f"the broker does not take the message: {refusal}"
+        self._sender.settle(mid, RejectedError(why, where=self._address.url, mend=mend) if refusal else True)
 
     def was_answered(self, mid: int, granted: bool) -> None:
         """See `Listener`. A subscription that was granted before and is no longer ends with the error."""

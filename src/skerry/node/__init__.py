@@ -5,21 +5,35 @@ from typing import TYPE_CHECKING
 from skerry.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from skerry.node.backup import COPIES, RESTORING
+    from skerry.node.books import sum_books
     from skerry.node.check import check_pipelines, offline_test
+    from skerry.node.doctor import Finding, examine, failed
     from skerry.node.library import Pipeline
-    from skerry.node.life import Node, serve
-    from skerry.node.view import sum_books
+    from skerry.node.life import Node
+    from skerry.node.process import serve
+    from skerry.node.tls import make_certificates, site_authority
 
 __getattr__ = lazy(
     __name__,
     {
+        "COPIES": "backup",
+        "Finding": "doctor",
         "Node": "life",
         "Pipeline": "library",
+        "RESTORING": "backup",
         "check_pipelines": "check",
+        "examine": "doctor",
+        "failed": "doctor",
+        "make_certificates": "tls",
         "offline_test": "check",
-        "serve": "life",
-        "sum_books": "view",
+        "serve": "process",
+        "site_authority": "tls",
+        "sum_books": "books",
     },
 )
 
-__all__ = ["Node", "Pipeline", "check_pipelines", "offline_test", "serve", "sum_books"]
+__all__ = [
+    "COPIES", "RESTORING", "Finding", "Node", "Pipeline", "check_pipelines", "examine", "failed", "make_certificates",
+    "offline_test", "serve", "site_authority", "sum_books",
+]  # fmt: skip

@@ -17,7 +17,7 @@ def scorer_of(config: NodeConfig, spec: PipelineSpec) -> Scorer | None:
         sys.path.insert(0, str(config.base))
     if not spec.model:
         return None
-    model = Models(config.models, config.base).load(spec.model)
+    model = Models(config.catalogue().configs(), config.base).load(spec.model)
     if spec.columns:
         model.check_columns(len(spec.columns))
     elif not spec.features and spec.window.kind == "count":

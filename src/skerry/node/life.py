@@ -1,8 +1,6 @@
 """The life of a node: starts its parts in order, keeps them running, and ends them so that nothing has to be done twice."""
 
 import asyncio
-import os
-import signal
 from collections.abc import Coroutine
 from importlib.metadata import version
 from pathlib import Path
@@ -10,25 +8,42 @@ from typing import Any
 
 import msgspec
 
-from skerry.api import Api
-from skerry.broker import Callout, NatsServer, WireClient, kick, parse_address
+from skerry.api import Api, TokenStore
+from skerry.broker import Callout, Connections, ConnectRequest, Decision, NatsServer, Refusal, WireClient
 from skerry.config import NodeConfig, socket_path
 from skerry.core import log
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import SkerryError, UnavailableError
 from skerry.core.service import Backoff, cancel_and_wait
 from skerry.core.units import parse_duration, parse_size
-from skerry.device import BrokerLogin, Device
+from skerry.device import OWN_CLIENTS, AuditLog, ClientIds, Refusals
 from skerry.mqtt import Publisher
+from skerry.node.backup import NodeBackup, refuse_half_restored
+from skerry.node.centre import Centre
+from skerry.node.connectors import NodeConnectors
+from skerry.node.dashboard import NodeDashboard
+from skerry.node.devices import NodeDevices
+from skerry.node.disk import NodeDisk
+from skerry.node.history import NodeHistory
 from skerry.node.link import ALARM, Link, quotas
-from skerry.node.uptime import BEAT_S, UptimeLedger
+from skerry.node.models import NodeModels
+from skerry.node.orders import Orders
+from skerry.node.overuse import Overuse
+from skerry.node.processes import Process, processes_of, rows
+from skerry.node.promises import promises_of
+from skerry.node.resources import BASE_MEMORY, NodeResources, confined, worker_cpu, worker_memory
+from skerry.node.schedule import NodeSchedule
+from skerry.node.storage import NodeStorage
+from skerry.node.tls import NodeTls
+from skerry.node.uplink import NodeUplink, uplink_bytes
+from skerry.node.uptime import UptimeLedger, failure_of
 from skerry.node.view import View
 from skerry.pipeline import Relay, deliveries
-from skerry.runtime import DirectoryLock, memory_of, run_loop
+from skerry.runtime import DirectoryLock
+from skerry.serving import ModelServer, ServingPlan
 from skerry.trust import TokenSigner, load_or_create
 from skerry.worker import Assignment, WorkerPlan, WorkerPool
 
-BASE_MEMORY = 256 * 1024 * 1024
 _log = log.get("node")
 
 
@@ -44,36 +59,72 @@ class Node:
         data = config.data_dir
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = DirectoryLock(data)
+        refuse_half_restored(data)
         self._lock.take()
         self._paused_file = data / "paused.json"
         self._paused = _read_paused(self._paused_file) | {spec.name for spec in config.pipelines if spec.paused}
+        self.confinement = confined(config.resources)
         self.uptime = UptimeLedger(data / "uptime.json", self._clock)
         retention = config.broker.retention
         self._log_bytes = parse_size(retention.size)
-        self.disk_limit = parse_size(config.resources.disk)
         self._signer = TokenSigner(load_or_create(data / "keys" / "issuer.seed"))
-        self.server = NatsServer(config.broker, data, self._signer.public, quotas(self._log_bytes), self._clock)
-        self.login = BrokerLogin(self._find_device, self._clock, anonymous=config.broker.anonymous)
+        most_stored = quotas(self._log_bytes, uplink_bytes(config))
+        self.server = NatsServer(config.broker, data, self._signer.public, most_stored, self._clock)
+        self.tls = NodeTls(config, self.server, self._clock)
+        self.audit = AuditLog(data / "logs" / "audit.log", self._clock)
+        self.connections = Connections(self._system_client)
+        self.storage = NodeStorage(config, self._clock)
+        self.history = NodeHistory(config, self._clock, self.confinement)
+        self.devices = NodeDevices(config, self._clock, self.audit)
+        self.uplink = NodeUplink(config, self._clock, self.confinement, self.audit.note)
+        self.connectors = NodeConnectors(config, self._clock, self.confinement, lambda: self.link)
+        self.dashboard = NodeDashboard(config, self._clock, self.confinement)
+        self.centre, self.orders = Centre(self, self._clock), Orders(self, self._clock)
+        self.uplink.on_commands = self.orders.take
+        self.login = self.devices.login
+        self.refusals = Refusals(self._clock, self.audit, self.connections.device_of, self.devices.address_of)
+        self.server.refusals.append(self.refusals.note)
         self._mqtt: Publisher | None = None
         self._connecting = asyncio.Lock()
         self.relays: list[Relay] = []
         age = parse_duration(retention.age)
         sizes = (self._log_bytes, config.broker.max_payload_bytes)
-        self.link = Link(self._clock, *sizes, age, self.login, self.relays, self.durable, self._partitions)
+        self.link = Link(self._clock, *sizes, age, self.login, self.relays, self.durable, self._partitions, self.devices.store)
+        self.client_ids = ClientIds(self.link.clients, self._clock, self._is_device, in_use=self.connections.has_client)
+        self.login.client_ids = self.client_ids
+        self.link.prepare_clients = self.client_ids.load
+        self.link.haunted = self.server.start_again
         self._replace_relays()
+        self.models = NodeModels(self, self._clock)
+        self.serving = ModelServer(
+            ServingPlan(
+                run_dir=data / "run", base=config.base, cache=config.model_cache, threads=config.runtime.worker_threads,
+                stall_s=parse_duration(config.runtime.stall) / 1e6,
+                memory=BASE_MEMORY,
+                most_memory=parse_size(config.resources.memory), cpu=config.resources.cpu, confinement=self.confinement,
+            ),
+            self._clock, self._breached,
+        )  # fmt: skip
         self.pool = self._pool()
+        self.disk = NodeDisk(self, self._clock)
+        self.resources, self.schedule = NodeResources(self, self._clock), NodeSchedule(self, self._clock)
+        self._schedule()
+        self.overuse = Overuse(self, self._clock)
+        self.backup = NodeBackup(self, self._clock)
         self.view = View(self, self._clock)
-        self.api = Api(self.view, config.api, socket_path(config), self.version)
-        self._sizes: dict[str, int] = {}
+        self.promises = promises_of(self, self._clock)
+        self.tokens = TokenStore(config.token_file, self._clock)
+        self.api = Api(
+            self.view, config.api, socket_path(config), self.version, tokens=self.tokens, audit=self.audit, clock=self._clock,
+            tls=self.tls.api_context, names=self.tls.api_names,
+        )  # fmt: skip
 
-    async def _find_device(self, device: str) -> Device | None:
-        if self.link.registry is None:
-            raise UnavailableError("the device registry is not there yet")
-        return await self.link.registry.find(device)
+    async def _is_device(self, name: str) -> bool:
+        return await self.devices.registry.find(name) is not None
 
     def _replace_relays(self) -> None:
         cursors = {relay.name: relay.cursor for relay in self.relays}
-        found = deliveries(list(self.config.pipelines), self._publish, self.config.base)
+        found = deliveries(list(self.config.pipelines), self.publish, self.config.base)
         self.relays[:] = [Relay(delivery, self.link.bell) for delivery in found]
         for relay in self.relays:
             relay.cursor = cursors.get(relay.name, 0)
@@ -93,30 +144,47 @@ class Node:
             partition=0,
             partitions=config.runtime.workers,
             pipelines=config.pipeline_tables(),
-            models=[msgspec.to_builtins(model) for model in config.models],
             base=str(config.base),
             trace="",
             threads=config.runtime.worker_threads,
+            cache=str(config.model_cache),
+            **self.models.place(),
         )
         plan = WorkerPlan(
             assignment=assignment,
             workers=config.runtime.workers,
             run_dir=config.data_dir / "run",
             stall_s=parse_duration(config.runtime.stall) / 1e6,
-            memory=BASE_MEMORY + sum(spec.resources.memory_bytes for spec in config.pipelines),
+            memory=worker_memory(config, self.models.catalogue),
+            cpu=worker_cpu(config),
+            confinement=self.confinement,
         )
-        pool = WorkerPool(plan, self._clock, lambda: self.link.last_sequence)
+        pool = WorkerPool(plan, self._clock, lambda: self.link.last_sequence, self._breached)
         for name in self._paused:
             pool.mark(name, True)
         return pool
 
+    def _schedule(self) -> None:
+        """Admit pipelines, before the workers begin with what they are given."""
+        self.schedule.take_config()
+        self.pool.stand(self.schedule.standings)
+
+    def _breached(self, who: str, words: str) -> None:
+        self.resources.breached("memory", who, words)
+
     async def run(self) -> None:
         """Work until cancelled, then drain and stop. Raises `UnavailableError` when the control socket cannot be had."""
-        services: list[Coroutine[Any, Any, None]] = [self.server.run(), self._links(), self._workers(), self._beats()]
-        names = ("the broker", "the node's link", "the workers", "the uptime ledger")
+        services: list[Coroutine[Any, Any, None]] = [self.server.run(), self._links(), self._workers(), self.disk.run()]
+        names = ("the broker", "the node's link", "the workers", "the watch on the disk")
         api = asyncio.create_task(self.api.run())
         tasks = [asyncio.create_task(service, name=name) for name, service in zip(names, services, strict=True)]
         tasks += [asyncio.create_task(self.view.describe_models()), asyncio.create_task(self._await_ready())]
+        parts = (self.models, self.resources, self.history, self.uplink, self.centre, self.orders, self.overuse, self.connectors)
+        tasks += [asyncio.create_task(each.run()) for each in parts]
+        tasks += [asyncio.create_task(self.refusals.run()), asyncio.create_task(self.tls.run())]
+        tasks += [asyncio.create_task(self.uptime.run(self.view.ready)), asyncio.create_task(self.promises.run())]
+        await self.serving.give(self.models.place()["models"])
+        tasks += [asyncio.create_task(self.serving.run()), asyncio.create_task(self.dashboard.serve(self.api))]
         try:
             await asyncio.wait([api, *tasks[:4]], return_when=asyncio.FIRST_COMPLETED)
             for task in (api, *tasks[:4]):
@@ -136,8 +204,12 @@ class Node:
         self.login.close()
         await cancel_and_wait(*others)
         await cancel_and_wait(api)
+        self.connections.close()
         await cancel_and_wait(server)
-        self.uptime.beat()
+        await self.storage.close()
+        self.uptime.stop(failure_of([api, *tasks[:4]]))
+        self.audit.close()
+        self.confinement.close()
         self._lock.release()
 
     async def _links(self) -> None:
@@ -158,12 +230,22 @@ class Node:
     async def _one_link(self) -> None:
         server = self.server
         client = await WireClient.connect(server.host, server.port, server.user, server.password, "node")
-        callout = Callout(client, self._signer, self.login.decide, self._clock, refused=self.login.refused)
+        callout = Callout(
+            client, self._signer, self._decide, self._clock, refused=self.login.refused, connections=self.connections,
+            noted=self.devices.note_refusal,
+        )  # fmt: skip
         try:
             self.trouble = ""
             await self.link.run(client, callout)
         finally:
             client.close()
+
+    async def _decide(self, request: ConnectRequest) -> Decision:
+        asked = self.tls.resolve(request)
+        if asked is None:
+            self.login.refused["gone"] += 1
+            return Refusal("gone")
+        return await self.login.decide(asked)
 
     async def _workers(self) -> None:
         """Start the workers when the log is there for the first time; they find it again by themselves later."""
@@ -171,29 +253,27 @@ class Node:
         server = self.server
         while True:
             self.pool.give(server.host, server.port, server.user, server.password)
+            for reader in (self.history, self.uplink, self.connectors):
+                await reader.give(server.host, server.port, server.user, server.password)
             pool = self.pool
             await pool.run()
             if self.pool is pool:
                 return
 
-    async def _beats(self) -> None:
-        while True:
-            self._sizes = await asyncio.to_thread(_directory_sizes, self.config.data_dir)
-            self.uptime.beat()
-            await asyncio.sleep(BEAT_S)
-
     async def _await_ready(self) -> None:
         await self.link.opened.wait()
         await self.pool.ready.wait()
         self.ready.set()
-        _log.info(f"ready: MQTT on {self.mqtt_address}, HTTP on {self.http_address or 'the Unix socket only'}")
+        doors = {"mqtt": self.mqtt_address if self.config.broker.mqtt else "", **self.tls.addresses}
+        devices = ", ".join(f"{name} on {address}" for name, address in doors.items() if address)
+        _log.info(f"ready: {devices or 'no device port yet'}, HTTP on {self.http_address or 'the Unix socket only'}")
 
-    async def _publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+    async def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> None:
         """Publish over an MQTT connection of the node's own: what must arrive at sessions goes in by the front door."""
         async with self._connecting:
             if self._mqtt is None or self._mqtt.closed:
-                name, server = f"skerry-{self.config.node.name}", self.server
-                host, port = parse_address(self.mqtt_address, "broker.mqtt")
+                name, server = f"{OWN_CLIENTS}{self.config.node.name}", self.server
+                host, port = server.mqtt_listener()
                 self._mqtt = await Publisher.connect(host, port, name, server.relay_user, server.relay_password)
             publisher = self._mqtt
         await publisher.publish(topic, payload, qos, retain)
@@ -204,7 +284,8 @@ class Node:
         said = [worker.report.pipelines for worker in self.pool.workers]
         if any(name not in reports for name in names for reports in said):
             return None
-        return min((reports[name].durable for name in names for reports in said), default=self.link.last_sequence)
+        read = min((reports[name].durable for name in names for reports in said), default=self.link.last_sequence)
+        return self.connectors.lowest(self.centre.lowest(self.uplink.lowest(self.history.lowest(read))))
 
     async def pause(self, pipeline: str, paused: bool) -> None:
         """Pause or resume a pipeline, over restarts too."""
@@ -214,6 +295,7 @@ class Node:
 
     async def replace_pipelines(self, config: NodeConfig) -> None:
         """Go on with other pipelines and models: the workers are drained and start again from their checkpoints."""
+        self.uptime.expect("the configuration was read again")
         before, self.config = self.config, config
         try:
             if self.link.client is not None:
@@ -223,9 +305,15 @@ class Node:
             raise
         known = {spec.name for spec in before.pipelines}
         self._paused |= {spec.name for spec in config.pipelines if spec.paused and spec.name not in known}
+        self.models.take_config()
         old, self.pool = self.pool, self._pool()
         self._replace_relays()
+        self.history.take_config(config)
+        self._schedule()
+        self.uplink.take_config(config)
+        self.connectors.take_config(config)
         await old.drain()
+        await self.serving.give(self.models.place()["models"])
 
     @property
     def mqtt_address(self) -> str:
@@ -235,40 +323,43 @@ class Node:
     def http_address(self) -> str:
         return self.api.address
 
+    def living(self) -> list[Process]:
+        """All processes of the node, those that are to run too."""
+        return processes_of(self)
+
     def processes(self) -> list[dict[str, Any]]:
-        """name, pid, memory of all processes of the node."""
-        found: list[tuple[str, int | None]] = [("agent", os.getpid()), ("nats-server", self.server.pid)]
-        found += [(f"worker-{worker.index}", worker.pid) for worker in self.pool.workers]
-        return [{"name": name, "pid": pid, "memory": memory_of(pid) if pid else 0} for name, pid in found]
-
-    def sizes(self) -> dict[str, int]:
-        """Bytes on disk by part, as of some seconds ago."""
-        return self._sizes
-
-    def limits(self) -> dict[str, float]:
-        """The configured limits by kind."""
-        resources = self.config.resources
-        return {"memory": parse_size(resources.memory), "cpu": resources.cpu, "disk": self.disk_limit}
+        """name, pid, memory, CPU time and last words of all processes of the node."""
+        return rows(self.living())
 
     def warnings(self) -> list[str]:
         """What a person should look at, one sentence each."""
         found = [f"sink {relay.name}: {relay.failure}" for relay in self.relays if relay.failure]
+        found += [f"pipeline {name} is quarantined: {why}" for name, why in self.pool.quarantined.items()]
         if self.link.fill > ALARM:
             found.append(f"the log is {self.link.fill:.0%} full: a pipeline is paused, failed or too slow")
         if self.link.gone.messages:
             found.append(f"{self.link.gone.messages} messages were given up unread (broker.retention)")
+        found += [*self.models.warnings(), *self.schedule.warnings(), *self.resources.warnings(), *self.history.warnings()]
+        found += [*self.disk.warnings(), *self.storage.warnings(), *self.uplink.warnings()]
+        found += [*self.connectors.warnings(), *self.dashboard.warnings()]
+        if self.serving.restarts.total:
+            found.append(self.serving.restarts.sentence("the model server", self.serving.last_words))
         found += [trouble for trouble in (self.trouble, self.server.warning) if trouble]
-        found += [
-            f"worker {w.index} was restarted {w.restarts.total} times: {w.last_words}" for w in self.pool.workers if w.last_words
-        ]
-        if not self.api.port:
-            found.append(f"HTTP: {self.api.status}")
+        found += [w.restarts.sentence(f"worker {w.index}", w.last_words) for w in self.pool.workers if w.last_words]
+        found += [f"worker {w.index} cannot read the log: {w.report.waiting}" for w in self.pool.workers if w.report.waiting]
+        if self.audit.lost:
+            found.append(f"{self.audit.lost} lines of the audit log could not be written")
+        found += self.tls.warnings()
+        found += self.api.warnings()
         return found
 
     async def server_kick(self, device: str) -> None:
         """End the connections of a device that may no longer connect."""
+        await self.connections.kick(device)
+
+    async def _system_client(self) -> WireClient:
         server = self.server
-        await kick(server.host, server.port, server.system_password, device)
+        return await WireClient.connect(server.host, server.port, server.system_user, server.system_password, "connections")
 
 
 def _read_paused(path: Path) -> set[str]:
@@ -286,45 +377,3 @@ def _write_paused(path: Path, names: set[str]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise UnavailableError(f"cannot be written: {error.strerror}", where=str(path), mend="make room on the disk") from error
-
-
-def _directory_sizes(data_dir: Path) -> dict[str, int]:
-    """Bytes that the disk holds for each entry of the data directory."""
-    sizes: dict[str, int] = {}
-    for root, _, files in os.walk(data_dir):
-        part = Path(root).relative_to(data_dir).parts[:1]
-        for name in files:
-            try:
-                used = Path(root, name).lstat().st_blocks * 512
-            except OSError:
-                continue
-            key = part[0] if part else "node"
-            sizes[key] = sizes.get(key, 0) + used
-    return sizes
-
-
-def serve(config: NodeConfig) -> int:
-    """Run a node until SIGTERM or SIGINT; the exit code."""
-    return run_loop(_serve(config))
-
-
-async def _serve(config: NodeConfig) -> int:
-    node = Node(config)
-    running = asyncio.create_task(node.run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
-    loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(node)))
-    try:
-        await running
-    except asyncio.CancelledError:
-        _log.info("drained and stopped")
-    return 0
-
-
-async def _reload(node: Node) -> None:
-    try:
-        answer = await node.view.reload()
-        _log.info(f"configuration read again: {answer}")
-    except SkerryError as error:
-        _log.error(f"the configuration was not taken: {error}")

@@ -5,7 +5,7 @@ One `run` is one connection; the node starts it again when the broker has come b
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -13,11 +13,13 @@ import msgspec
 from skerry.broker import (
     LOG,
     MIB,
+    SHARE,
     Bucket,
     Callout,
     StreamPlan,
     WireClient,
     bucket_plan,
+    end_crowding,
     ensure,
     fill_to,
     log_plan,
@@ -27,25 +29,28 @@ from skerry.broker import (
 )
 from skerry.core import log
 from skerry.core.clock import Clock, to_rfc3339
-from skerry.core.service import Bell, cancel_and_wait
-from skerry.device import BrokerLogin, DeviceRegistry
+from skerry.core.errors import UnavailableError
+from skerry.core.service import Bell, beat, cancel_and_wait
+from skerry.device import BrokerLogin
 from skerry.pipeline import BUCKET, DEAD, EVENTS, Relay, begin_checkpoints, stored_cursors
 
 EVENTS_BYTES = 256 * MIB
 DEAD_BYTES = 128 * MIB
 BUCKET_BYTES = 64 * MIB
-DEVICES, CURSORS = "skerry_devices", "skerry_cursors"
+DEVICES, CURSORS, CLIENTS = "skerry_devices", "skerry_cursors", "skerry_clients"
 ROOM_FOR_HEADERS = 2048
 TRIM_S = 1.0
 SESSIONS_S = 5.0
 MARGIN_S = 5.0
 FULL, EMPTY_AGAIN, ALARM = 0.95, 0.90, 0.70
+# what one message at least takes that the server stores and cannot read (broker/unreadable.py)
+GHOST_BYTES = 64 * 1024
 _log = log.get("node")
 
 
-def quotas(log_bytes: int) -> int:
+def quotas(log_bytes: int, uplink_bytes: int) -> int:
     """Bytes that all streams of a node may hold together, with room for what the server keeps of MQTT sessions."""
-    return log_bytes + EVENTS_BYTES + DEAD_BYTES + 4 * BUCKET_BYTES + 256 * MIB
+    return log_bytes + uplink_bytes + EVENTS_BYTES + DEAD_BYTES + 5 * BUCKET_BYTES + 256 * MIB
 
 
 class Gone(msgspec.Struct):
@@ -53,6 +58,11 @@ class Gone(msgspec.Struct):
 
     messages: int = 0
     last: str = ""
+
+
+def ghosts_in(state: dict[str, Any]) -> int:
+    """Messages that the server still counts after they were trimmed; nothing is ever deleted from the middle of the log."""
+    return max(0, int(state["messages"]) - (int(state["last_seq"]) - int(state["first_seq"]) + 1))
 
 
 class Ages:
@@ -78,12 +88,47 @@ class Ages:
         return found
 
 
+class LinkedBucket:
+    """A bucket over the connection that there is now; without one every call raises `UnavailableError`. Behind `KeyValue`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._bucket: Bucket | None = None
+
+    def bind(self, client: WireClient) -> None:
+        self._bucket = Bucket(client, self._name)
+
+    @property
+    def _now(self) -> Bucket:
+        if self._bucket is None:
+            raise UnavailableError("the broker is not there yet")
+        return self._bucket
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._now.get(key)
+
+    async def set(self, key: str, value: bytes) -> None:
+        await self._now.set(key, value)
+
+    async def delete(self, key: str) -> None:
+        await self._now.delete(key)
+
+    async def items(self, prefix: str = "") -> list[tuple[str, bytes]]:
+        return await self._now.items(prefix)
+
+
 class Link:
     """What the node does over its own connection.
+
+    Attributes:
+        clients: the bucket of what is known of MQTT clients.
+        prepare_clients: awaited when that bucket is there, before devices may connect.
+        haunted: called when the server counts many messages that are gone, which only its next start mends.
 
     Args:
         durable: answers the lowest stored cursor of all pipelines, or None when one has none yet.
         partitions: answers the pipelines' names and how many partitions each has.
+        devices: the bucket of devices, bound before they may connect.
     """
 
     def __init__(
@@ -96,9 +141,13 @@ class Link:
         relays: list[Relay],
         durable: Callable[[], int | None],
         partitions: Callable[[], tuple[list[str], int]],
+        devices: LinkedBucket | None = None,
     ) -> None:
         self.client: WireClient | None = None
-        self.registry: DeviceRegistry | None = None
+        self.devices = devices or LinkedBucket(DEVICES)
+        self.clients = LinkedBucket(CLIENTS)
+        self.prepare_clients: Callable[[], Awaitable[None]] | None = None
+        self.haunted: Callable[[str], None] | None = None
         self.opened = asyncio.Event()
         self.relays_replaced = asyncio.Event()
         self.log_state: dict[str, Any] = {}
@@ -116,12 +165,34 @@ class Link:
         self._partitions = partitions
         self._cursors: deque[tuple[float, int]] = deque()
         self._trimmed = 0
+        self._held_until = 0.0
+        self._bound = self._bound_there = log_bytes
+        self._subscriptions = 0  # how many the server had at the last look
         self._ages = Ages(self._retention_us / 1e6)
+
+    def shut(self, shut: bool) -> None:
+        """Whether the log is to take nothing more than it holds (the disk is short). It gives up nothing for that: a stream that
+        refuses what is new drops nothing when its bound sinks below what it holds."""
+        if shut and self._bound == self._log_bytes:
+            self._bound = min(self._log_bytes, max(MIB, int(self.log_state.get("bytes", 0))))
+        elif not shut:
+            self._bound = self._log_bytes
+
+    def hold(self, seconds: float) -> None:
+        """Trim nothing for so long: a backup is being made, whose cursors may be behind those of now."""
+        self._held_until = self._clock.monotonic() + seconds
 
     @property
     def fill(self) -> float:
         """How full the log is, 0 to 1."""
         return float(self.log_state.get("bytes", 0)) / self._log_bytes
+
+    @property
+    def reading(self) -> WireClient:
+        """The connection, to read the log over. Raises `UnavailableError` while there is none."""
+        if self.client is None or not self.opened.is_set():
+            raise UnavailableError("the log does not answer now", mend="try again; `skerry status` says why")
+        return self.client
 
     async def run(self, client: WireClient, callout: Callout) -> None:
         """Serve over one connection until it ends. Raises `UnavailableError`, `RejectedError`."""
@@ -131,17 +202,20 @@ class Link:
             tasks = [asyncio.create_task(callout.run())]
             tasks += [asyncio.create_task(self._deliver(client)), asyncio.create_task(self._keep_log(client))]
             self._login.open = True
-            self.opened.set()
+            answering = asyncio.create_task(callout.ready.wait())
             try:
                 ended = asyncio.create_task(_end_of(client))
                 tasks.append(ended)
+                await asyncio.wait([answering, *tasks], return_when=asyncio.FIRST_COMPLETED)
+                if answering.done():
+                    self.opened.set()
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in tasks:
                     if task.done():
                         task.result()
             finally:
                 self._login.open = False
-                await cancel_and_wait(*tasks)
+                await cancel_and_wait(answering, *tasks)
         finally:
             self.opened.clear()
             self.client = None
@@ -164,15 +238,24 @@ class Link:
                 return
 
     async def _prepare(self, client: WireClient) -> None:
-        state = await ensure(client, log_plan(self._log_bytes, self._longest + ROOM_FOR_HEADERS))
+        state = await self._bind_log(client)
         await ensure(client, StreamPlan(EVENTS, ("skerry.events.>",), EVENTS_BYTES))
         await ensure(client, StreamPlan(DEAD, ("skerry.dead.>",), DEAD_BYTES))
-        for name in (BUCKET, DEVICES, CURSORS):
+        for name in (BUCKET, DEVICES, CURSORS, CLIENTS):
             await ensure(client, bucket_plan(name, BUCKET_BYTES))
         self.log_state, self.last_sequence = state, int(state["last_seq"])
-        self.registry = DeviceRegistry(Bucket(client, DEVICES), self._clock)
+        self.devices.bind(client)
+        self.clients.bind(client)
+        if self.prepare_clients is not None:
+            await self.prepare_clients()
         await self._heal(client)
         await self.begin(client)
+
+    async def _bind_log(self, client: WireClient) -> dict[str, Any]:
+        bound = self._bound
+        state = await ensure(client, log_plan(bound, self._longest + ROOM_FOR_HEADERS))
+        self._bound_there = bound
+        return state
 
     async def begin(self, client: WireClient) -> None:
         """Give pipelines that are new a beginning: the log's end as it is now."""
@@ -192,18 +275,32 @@ class Link:
         floor: int | None = None
         looked = -SESSIONS_S
         while not client.closed.done():
-            await asyncio.sleep(TRIM_S)
+            await beat(TRIM_S)
             now = self._clock.monotonic()
             self.log_state = await stream_state(client, LOG)
             self.last_sequence = int(self.log_state["last_seq"])
             self._ages.note(now, self.last_sequence)
+            if self._bound != self._bound_there:
+                await self._bind_log(client)
             self._guard()
+            await self._keep_shares(client)
             if now - looked >= SESSIONS_S:
                 floor, looked = await session_floor(client), now
             through = self._safe(now)
             if through is not None and floor is not None:
                 through = min(through, floor)
             await self._trim(client, through)
+
+    async def _keep_shares(self, client: WireClient) -> None:
+        """Where many subscriptions have come since the last look, end those of devices that have more than their share."""
+        count = int(self.log_state.get("consumer_count", 0))
+        self._subscriptions = min(self._subscriptions, count)
+        if count - self._subscriptions <= SHARE:
+            return
+        ended = await end_crowding(client)
+        self._subscriptions = count - sum(ended.values())
+        for device, number in ended.items():
+            _log.warning(f"{number} subscriptions were ended: a device may have {SHARE} at QoS 1 and 2", device=device)
 
     def _safe(self, now: float) -> int | None:
         """The lowest stored cursor as it was some seconds ago: what a power cut may take back is still there."""
@@ -217,6 +314,8 @@ class Link:
         return None if safe is None else min(safe, durable)
 
     async def _trim(self, client: WireClient, through: int | None) -> None:
+        if self._clock.monotonic() < self._held_until:
+            return
         if through is not None and through > self._trimmed and int(self.log_state["messages"]):
             await trim(client, through)
             self._trimmed = through
@@ -233,10 +332,15 @@ class Link:
 
     def _guard(self) -> None:
         fill = self.fill
-        if fill > FULL:
+        if self._bound < self._log_bytes:
+            self._login.refuse_new("disk-full")
+        elif fill > FULL:
             self._login.refuse_new("log-full")
         elif fill < EMPTY_AGAIN:
             self._login.refuse_new("")
+        ghosts = ghosts_in(self.log_state)
+        if self.haunted is not None and ghosts * GHOST_BYTES > self._log_bytes / 4:
+            self.haunted(f"it counts {ghosts} messages in the log that are gone (topics too long to be stored)")
 
 
 async def _end_of(client: WireClient) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from skerry.broker import Stored, WireClient, api, read_page, sequence_at, stream_state, to_subject
+from skerry.broker import Stored, api, read_page, sequence_at, stream_state, to_subject
 from skerry.core.clock import to_rfc3339
 from skerry.core.errors import RejectedError, UnavailableError
 from skerry.node.link import Link
@@ -29,6 +29,7 @@ Row = dict[str, Any]
 PAGE = 200
 POLL_S = 0.2
 RETRIES = 200
+_NO_ALARM = b'"alarm_id":null'
 TOO_LARGE = 10054
 """JetStream's error code of a message over the stream's `max_msg_size`."""
 
@@ -37,7 +38,8 @@ def _events_subject(pipeline: str | None, key: str | None) -> str:
     return f"{EVENTS_PREFIX}{key_token(pipeline) if pipeline else '*'}.{key_token(key) if key is not None else '*'}"
 
 
-def _sequence(token: str, whole: str = "") -> int:
+def sequence_of(token: str, whole: str = "") -> int:
+    """The place in a stream that a page's token stands for. Raises `RejectedError`, naming the whole of it."""
     if re.fullmatch("[0-9]{1,18}", token) is None:
         raise RejectedError(f"{(whole or token)[:80]!r} is no token of a page", mend="use `next` of the page before")
     return int(token)
@@ -49,29 +51,23 @@ class Outputs:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    @property
-    def _client(self) -> WireClient:
-        if self._link.client is None or not self._link.opened.is_set():
-            raise UnavailableError("the log does not answer now", mend="try again; `skerry status` says why")
-        return self._link.client
-
     async def events(
         self, pipeline: str | None, key: str | None, since: int | None, limit: int, after: str | None
     ) -> tuple[list[Row], str | None]:
         """A page of events in the log's order, and the token of the next page, None at the end."""
-        begin = _sequence(after) if after is not None else 0
+        begin = sequence_of(after) if after is not None else 0
         if since is not None:
-            first = await sequence_at(self._client, EVENTS, to_rfc3339(since))
+            first = await sequence_at(self._link.reading, EVENTS, to_rfc3339(since))
             if first is None:
                 return [], None
             begin = max(begin, first - 1)
-        page = await read_page(self._client, EVENTS, _events_subject(pipeline, key), begin, limit)
+        page = await read_page(self._link.reading, EVENTS, _events_subject(pipeline, key), begin, limit)
         following = str(page[-1].sequence) if len(page) == limit else None
         return [json.loads(stored.payload) for stored in page], following
 
     async def last_events(self, pipeline: str | None, key: str | None, limit: int) -> tuple[list[Row], int]:
         """The last events, oldest first, and the log's end."""
-        state = await stream_state(self._client, EVENTS)
+        state = await stream_state(self._link.reading, EVENTS)
         last, first = int(state["last_seq"]), int(state["first_seq"])
         span, found = max(limit, PAGE), list[Stored]()
         while True:
@@ -83,7 +79,7 @@ class Outputs:
 
     async def _walk(self, subject: str, after: int, through: int) -> AsyncIterator[Stored]:
         """Events behind one sequence and up to another: what comes meanwhile is for whoever reads on from there."""
-        while page := await read_page(self._client, EVENTS, subject, after, PAGE):
+        while page := await read_page(self._link.reading, EVENTS, subject, after, PAGE):
             after = page[-1].sequence
             for stored in page:
                 if stored.sequence > through:
@@ -95,12 +91,12 @@ class Outputs:
         subject = _events_subject(pipeline, key)
         while after is None:
             try:
-                after = int((await stream_state(self._client, EVENTS))["last_seq"])
+                after = int((await stream_state(self._link.reading, EVENTS))["last_seq"])
             except UnavailableError:
                 await asyncio.sleep(POLL_S)
         while True:
             try:
-                page = await read_page(self._client, EVENTS, subject, after, PAGE)
+                page = await read_page(self._link.reading, EVENTS, subject, after, PAGE)
             except UnavailableError:
                 await asyncio.sleep(POLL_S)
                 continue
@@ -110,11 +106,17 @@ class Outputs:
             if not page:
                 await self._link.bell.wait(POLL_S * 5)
 
+    async def alarm_events(self, after: int) -> AsyncIterator[tuple[int, bytes | None]]:
+        """Sequence and payload of events behind a sequence, up to the end; None for one that belongs to no alarm."""
+        last = int((await stream_state(self._link.reading, EVENTS))["last_seq"])
+        async for stored in self._walk(_events_subject(None, None), after, last):
+            yield stored.sequence, None if _NO_ALARM in stored.payload else stored.payload
+
     async def deadletters(self, pipeline: str, limit: int, after: str | None) -> tuple[list[Row], str | None]:
         """A page of dead letters, oldest first; the token is `sequence.place`, since one message of the stream holds many."""
         begin, place = _place(after)
         rows: list[Row] = []
-        while page := await read_page(self._client, DEAD, f"{DEAD_PREFIX}{pipeline}", begin - 1 if begin else 0, 20):
+        while page := await read_page(self._link.reading, DEAD, f"{DEAD_PREFIX}{pipeline}", begin - 1 if begin else 0, 20):
             for stored in page:
                 for at, letter in enumerate(unpack_letters(stored.payload)):
                     if stored.sequence == begin and at < place:
@@ -131,8 +133,8 @@ class Outputs:
         Kept is what cannot be put back: a letter without its payload, a window that is larger than the log takes.
         """
         count = after = 0
-        end = int((await stream_state(self._client, DEAD))["last_seq"])
-        while after < end and (page := await read_page(self._client, DEAD, f"{DEAD_PREFIX}{pipeline}", after, 20)):
+        end = int((await stream_state(self._link.reading, DEAD))["last_seq"])
+        while after < end and (page := await read_page(self._link.reading, DEAD, f"{DEAD_PREFIX}{pipeline}", after, 20)):
             after = page[-1].sequence
             for stored in page:
                 if stored.sequence <= end:
@@ -164,7 +166,7 @@ class Outputs:
 
     async def _store(self, subject: str, payload: bytes, name: bytes, header: bytes = b"") -> bool:
         """Store once under a name; False when it is too large."""
-        frame = await self._client.request(subject.encode(), payload, b"Nats-Msg-Id: %s\r\n" % name + header)
+        frame = await self._link.reading.request(subject.encode(), payload, b"Nats-Msg-Id: %s\r\n" % name + header)
         error = json.loads(frame[3]).get("error")
         if error and error.get("err_code") != TOO_LARGE:
             raise UnavailableError(f"the log takes no retries now: {error.get('description')}")
@@ -172,19 +174,19 @@ class Outputs:
 
     async def drop(self, pipeline: str) -> int:
         """Forget all dead letters of a pipeline."""
-        count = 0
-        while page := await read_page(self._client, DEAD, f"{DEAD_PREFIX}{pipeline}", 0, 100):
+        count, subject = 0, f"{DEAD_PREFIX}{pipeline}"
+        while page := await read_page(self._link.reading, DEAD, subject, 0, 100):
             for stored in page:
                 count += sum(letter.messages for letter in unpack_letters(stored.payload))
-            await api(self._client, f"STREAM.PURGE.{DEAD}", {"filter": f"{DEAD_PREFIX}{pipeline}", "seq": page[-1].sequence + 1})
+            await api(self._link.reading, f"STREAM.PURGE.{DEAD}", {"filter": subject, "seq": page[-1].sequence + 1})
         return count
 
     async def _forget(self, sequence: int) -> None:
-        await api(self._client, f"STREAM.MSG.DELETE.{DEAD}", {"seq": sequence, "no_erase": True})
+        await api(self._link.reading, f"STREAM.MSG.DELETE.{DEAD}", {"seq": sequence, "no_erase": True})
 
 
 def _place(token: str | None) -> tuple[int, int]:
     if token is None:
         return 0, 0
     sequence, _, place = token.partition(".")
-    return _sequence(sequence, token), _sequence(place, token)
+    return sequence_of(sequence, token), sequence_of(place, token)

@@ -1,29 +1,35 @@
 """The node as its API sees it: fills `skerry.api.NodeView`."""
 
-import asyncio
-import json
-import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from skerry.config import NodeConfig, load, show
-from skerry.core.clock import Clock
-from skerry.core.errors import UnavailableError
+from skerry.config import LISTS, NodeConfig, load, show
+from skerry.core import log
+from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.settings import Tables
 from skerry.core.units import show_size
 from skerry.device import DeviceRegistry
-from skerry.node.metrics import Figures, render
+from skerry.http import Request, Response
+from skerry.inference import ModelConfig
+from skerry.node.alarms import Alarms
+from skerry.node.backlog import Backlog
+from skerry.node.books import no_books, sum_books
+from skerry.node.centre import LinkView
+from skerry.node.look import look_at, mark_of
 from skerry.node.outputs import Outputs
+from skerry.pipeline import PipelineSpec
 from skerry.worker import PipelineReport, merge_reports
 
 if TYPE_CHECKING:
     from skerry.node.life import Node
+    from skerry.store import KeyValueStore
 
 Row = dict[str, Any]
-LIVE_KEYS = ("pipelines", "models")
+LIVE_KEYS = LISTS
+_log = log.get("node")
 
 
 class View:
@@ -33,7 +39,10 @@ class View:
         self._node = node
         self._clock = clock
         self._outputs = Outputs(node.link)
-        self._models: list[Row] = []
+        self.uplink = LinkView(node)
+        self.alarms = Alarms(self._outputs, self.store, node.config.store_path, clock)
+        self.connectors = node.connectors
+        self._looked: dict[tuple[str, str], tuple[Any, Row]] = {}
         self._rates: dict[str, deque[tuple[float, int]]] = {}
 
     def ready(self) -> tuple[bool, str]:
@@ -44,6 +53,9 @@ class View:
             return False, f"the log is being prepared{': ' + node.trouble if node.trouble else ''}"
         if not node.pool.ready.is_set():
             return False, "the workers are starting"
+        for worker in node.pool.workers:
+            if worker.restarts.quarantined:
+                return False, worker.restarts.sentence(f"worker {worker.index}", worker.last_words)
         return True, "devices may connect, all workers read"
 
     def _reports(self) -> dict[str, PipelineReport]:
@@ -57,17 +69,17 @@ class View:
         if report is None or not report.books:
             words = [worker.report.failed or worker.last_words for worker in self._node.pool.workers]
             reason = report.state if report is not None else next(filter(None, words), "")
-            report = PipelineReport(state="starting", books=_no_books()) if report is None else report
+            report = PipelineReport(state="starting", books=no_books()) if report is None else report
             return self._row(name, report, reason)
         return self._row(name, report, "")
 
     def _row(self, name: str, report: PipelineReport, reason: str) -> Row:
         spec = self._node.config.pipeline(name)
-        books = report.books or _no_books()
+        books = report.books or no_books()
+        state, reason = self._state(spec, report, reason)
         return {
             "name": name,
-            "state": report.state.partition(":")[0],
-            "reason": reason,
+            **self._node.schedule.row(name, state, reason),
             "topic": spec.source.topic,
             "model": f"{report.model}@{report.version}" if report.model else spec.model or None,
             "rate": self._rate(name, books["received"]),
@@ -76,11 +88,23 @@ class View:
             "windows": report.windows,
             "events": report.events,
             "received_bytes": report.received_bytes,
+            "memory": report.memory,
             "cursor": report.cursor,
             "durable": report.durable,
             "latency_ms": {"p50": report.recent_p50_ms, "p99": report.recent_p99_ms},
+            "age_ms": {"p50": report.age_p50_ms, "p99": report.age_p99_ms},
             "ledger": books,
+            "drift": msgspec.to_builtins(report.drift),
         }
+
+    def _state(self, spec: PipelineSpec, report: PipelineReport, reason: str) -> tuple[str, str]:
+        """Its state in a word, and why it does not run where it does not."""
+        why = self._node.pool.quarantined.get(spec.name)
+        if why:
+            return "quarantined", f"quarantined: {why}"
+        if report.over:
+            return "stopped", f"used {show_size(report.over)} of {show_size(report.allowed)}; it is tried again"
+        return report.state.partition(":")[0], reason
 
     def _lag(self, report: PipelineReport) -> int:
         """Messages waiting; of a pipeline that does not read, all that the log holds behind its cursor, others' among them."""
@@ -116,11 +140,16 @@ class View:
             "reason": reason,
             "uptime_ratio": round(node.uptime.ratio, 6),
             "starts": node.uptime.starts,
+            "promises": node.promises.status(),
             "pipelines": pipelines,
-            "models": self._models,
+            "models": self.models(),
             "broker": self._broker(),
-            "storage": self._storage(),
-            "uplink": None,
+            "storage": node.disk.status(),
+            "history": node.history.status(),
+            "resources": node.resources.status(),
+            "uplink": node.uplink.status(),
+            "connectors": node.connectors.rows(),
+            "dashboard": node.dashboard.status(),
             "cluster": None,
             "ledger": {**sum_books([row["ledger"] for row in pipelines]), "given_up": node.link.gone.messages},
             "processes": node.processes(),
@@ -128,68 +157,116 @@ class View:
             "warnings": node.warnings(),
         }
 
+    def uptime(self, over_us: int) -> Row:
+        return self._node.uptime.report(over_us)
+
     def _broker(self) -> Row:
         node = self._node
         state = node.link.log_state
         return {
-            "sentence": node.server.status,
-            "mqtt": node.mqtt_address,
+            "sentence": "; ".join([node.server.status, *(f"{name} on {at}" for name, at in node.tls.addresses.items() if at)]),
+            "mqtt": node.mqtt_address if node.config.broker.mqtt else "",
+            **node.tls.addresses,
             "http": node.http_address,
+            "url": node.api.url,
             "log": {
                 "messages": state.get("messages", 0),
                 "bytes": state.get("bytes", 0),
                 "last_sequence": state.get("last_seq", 0),
                 "fill": round(node.link.fill, 4),
             },
-            "refused": dict(node.login.refused),
+            "refused": node.devices.refused(),
             "given_up": node.link.gone.messages,
         }
 
-    def _storage(self) -> Row:
-        sizes = self._node.sizes()
-        total = sum(sizes.values())
-        limit = self._node.disk_limit
-        return {"sentence": f"{show_size(total)} of {show_size(limit)}", "bytes": sizes, "limit": limit}
-
     def metrics(self) -> str:
+        from skerry.node.metrics import Figures, render  # late: a node that nobody scrapes does not need what it brings
+
         node = self._node
         figures = Figures()
         figures.pipelines = {name: report for name, report in self._reports().items() if report.books}
         figures.restarts = {f"worker-{worker.index}": worker.restarts.total for worker in node.pool.workers}
-        figures.restarts = {**figures.restarts, "nats-server": node.server.restarts}
-        figures.refused = node.login.refused
-        figures.store_bytes = node.sizes()
-        figures.memory = {row["name"]: row["memory"] for row in node.processes()}
-        figures.limits = node.limits()
+        figures.restarts = {**figures.restarts, "nats-server": node.server.restarts, "serving": node.serving.restarts.total}
+        figures.restarts |= {"historian": node.history.restarts.total, "uplink": node.uplink.restarts.total}
+        figures.restarts["connectors"] = node.connectors.restarts.total
+        figures.connectors = node.connectors.figures()
+        figures.restarts["dashboard"] = node.dashboard.restarts.total
+        figures.rollbacks = node.models.rollbacks
+        figures.refused = node.devices.refused()
+        figures.topics_refused = node.refusals.totals
+        figures.api_refused = node.api.refused
+        figures.audit_lost = {"limit": node.audit.left_out, "not-written": node.audit.lost}
+        figures.store_bytes = node.disk.sizes
+        figures.disk_given_up = node.disk.given_up
+        processes = node.processes()
+        figures.memory = {row["name"]: row["memory"] for row in processes}
+        figures.cpu_seconds = {row["name"]: row["cpu_s"] for row in processes}
+        figures.quarantined = {row["name"]: int(row["quarantined"]) for row in processes}
+        figures.resources, figures.breaches = node.resources.figures(), node.resources.breaches
+        figures.schedule = node.schedule.figures()
+        figures.loop_lag_s, figures.loop_stalls = node.resources.watch.lag_s, node.resources.watch.count
         figures.uptime_ratio = node.uptime.ratio
+        figures.uptime = node.uptime.report()
+        figures.uplink_waiting, figures.uplink_thinned = node.uplink.figures()
+        figures.promised, figures.lately = node.promises.now, node.promises.lately
         figures.ready = self.ready()[0]
         return render(figures)
 
+    async def model_server(self, request: Request) -> Response:
+        answer = await self._node.serving.request(
+            request.method, request.raw_path or request.path, request.headers, request.body
+        )
+        return Response(answer.status, answer.headers, answer.body)
+
     def models(self) -> list[Row]:
-        return self._models
+        """The catalogue's rows, with what the files say where they have been looked at."""
+        described = {(row["name"], row["version"]): row for _, row in self._looked.values()}
+        return [{**described.get((row["name"], row["version"]), {}), **row} for row in self._node.models.rows()]
+
+    def model(self, name: str) -> Row | None:
+        return self._node.models.row(name, self.models())
+
+    async def model_add(
+        self,
+        name: str,
+        file: str,
+        version: str | None,
+        labels: list[str],
+        threshold: float | None,
+        features: list[str],
+        convert: bool,
+    ) -> Row:
+        given = {"labels": labels, "threshold": threshold, "features": features, "convert": convert}
+        return await self._node.models.add(name, file, version or "", given)
+
+    async def model_activate(self, name: str, version: str) -> None:
+        await self._node.models.activate(name, version)
+
+    async def model_rollback(self, name: str) -> None:
+        await self._node.models.rollback(name)
+
+    async def model_shadow(self, name: str, version: str | None) -> None:
+        await self._node.models.shadow(name, version)
+
+    async def model_remove(self, name: str, version: str) -> None:
+        await self._node.models.remove(name, version)
 
     async def describe_models(self) -> None:
         """Look at the model files in a process of its own: one that crashes the engine must not crash the node."""
-        config = self._node.config
-        if not config.models:
-            self._models = []
-            return
-        question = {"models": [msgspec.to_builtins(model) for model in config.models], "base": str(config.base)}
-        pipe = asyncio.subprocess.PIPE
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "skerry.inference", stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
-        )
-        try:
-            async with asyncio.timeout(60):
-                answer, _ = await child.communicate(json.dumps(question).encode())
-            self._models = json.loads(answer)
-        except (TimeoutError, ValueError):
-            rows = [{"name": model.name, "version": model.version, "file": model.file} for model in config.models]
-            self._models = [{**row, "error": "looking at the model files ended the process that did"} for row in rows]
-        finally:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
+        base = self._node.config.base
+        known = {(row["name"], row["version"]) for row in self._node.models.rows() if row.get("inputs")}  # from their trial
+        marks = {
+            (table["name"], table["version"]): (table["file"], mark_of(base / table["file"]))
+            for table in self._node.models.place()["models"]
+            if (table["name"], table["version"]) not in known
+        }
+        seen = {key: found for key, found in self._looked.items() if marks.get(key) == found[0] and "error" not in found[1]}
+        missing = marks.keys() - seen.keys()
+        fresh = [ModelConfig(name, marks[name, version][0], version) for name, version in missing]
+        for row in await look_at(fresh, base, self._node.models.host):
+            key = row["name"], row["version"]
+            seen[key] = (marks[key], row)
+        self._looked = seen
 
     async def events(
         self, pipeline: str | None, key: str | None, since: int | None, limit: int, after: str | None
@@ -202,6 +279,26 @@ class View:
     def event_stream(self, after: int | None, pipeline: str | None, key: str | None) -> AsyncIterator[tuple[int, Row]]:
         return self._outputs.event_stream(after, pipeline, key)
 
+    async def backup_begin(self) -> Row:
+        return await self._node.backup.begin()
+
+    async def backup_end(self) -> None:
+        await self._node.backup.end()
+
+    async def store(self) -> "KeyValueStore":
+        return await self._node.storage.store()
+
+    async def series(self, prefix: str, after: str, limit: int) -> list[str]:
+        return await self._node.history.series(prefix, after, limit)
+
+    async def series_page(
+        self, name: str, start: int, end: int, every: int | None, aggregate: str, limit: int
+    ) -> Row | None:
+        return await self._node.history.page(name, start, end, every, aggregate, limit)
+
+    async def messages(self, topic: str, since: int | None, limit: int, after: str | None) -> Row:
+        return await Backlog(self._node.link).messages(topic, since, limit, after)
+
     async def deadletters(self, pipeline: str, limit: int, after: str | None) -> tuple[list[Row], str | None]:
         return await self._outputs.deadletters(pipeline, limit, after)
 
@@ -213,26 +310,48 @@ class View:
 
     @property
     def _registry(self) -> DeviceRegistry:
-        if self._node.link.registry is None:
-            raise UnavailableError("the device registry does not answer now", mend="try again; `skerry status` says why")
-        return self._node.link.registry
+        return self._node.devices.registry
 
     async def devices(self) -> list[Row]:
         return await self._registry.rows()
 
     async def device(self, id: str) -> Row | None:
-        return await self._registry.row(id)
+        row = await self._registry.row(id)
+        if row is None:
+            return None
+        last = self._node.login.last(id)
+        row["last_login"] = {"at": to_rfc3339(last.at), "address": last.address} if last else None
+        return {**row, "client_ids": self._node.client_ids.of(id), "refused": self._node.refusals.of(id)}
 
-    async def device_add(self, id: str, password: str | None, topics: list[str]) -> Row:
-        return await self._registry.add_with_password(id, password, topics)
+    async def device_add(
+        self, id: str, topics: list[str], password: str | None = None, key: str = "", certificate: str = ""
+    ) -> Row:
+        return await self._registry.add_with(id, topics, password=password, key=key, certificate=certificate)
+
+    async def device_rotate(self, id: str, password: str | None, key: str, certificate: str) -> Row:
+        row = await self._registry.rotate_with(id, password=password, key=key, certificate=certificate)
+        await self._node.server_kick(id)
+        return row
+
+    async def auth_challenge(self, device: str, address: str) -> Row:
+        return msgspec.structs.asdict(await self._node.devices.tokens.challenge(device, address))
+
+    async def auth_token(self, device: str, challenge: str, signature: str, address: str) -> Row | None:
+        answer = await self._node.devices.tokens.token(device, challenge, signature, address)
+        return None if answer is None else msgspec.structs.asdict(answer)
 
     async def device_revoke(self, id: str) -> None:
-        await self._registry.revoke(id)
+        await self._node.devices.authenticator.revoke(id)
         await self._node.server_kick(id)
 
     async def device_remove(self, id: str) -> None:
-        await self._registry.remove(id)
+        # before it too: where that fails it can be asked for again, and afterwards nobody knows the device any more
         await self._node.server_kick(id)
+        await self._node.devices.authenticator.remove(id)
+        await self._node.server_kick(id)
+        await self._node.client_ids.forget(id)
+        self._node.refusals.forget(id)
+        self._node.login.forget(id)
 
     async def pause(self, pipeline: str) -> None:
         await self._node.pause(pipeline, True)
@@ -249,32 +368,22 @@ class View:
         before = {name: getattr(self._node.config, name) for name in fresh.__struct_fields__ if name != "tables"}
         changed = [name for name, value in before.items() if getattr(fresh, name) != value]
         fixed = [name for name in changed if name not in LIVE_KEYS]
+        notes = self._node.models.changed_files()
+        for note in notes:
+            _log.warning(note)
         if len(fixed) < len(changed):
             await self._node.replace_pipelines(_with_live(self._node.config, fresh))
             await self.describe_models()
-        return {"changed": [name for name in changed if name in LIVE_KEYS], "needs_restart": fixed}
+        return {
+            "changed": [name for name in changed if name in LIVE_KEYS],
+            "needs_restart": fixed,
+            **({"notes": notes} if notes else {}),
+        }
 
 
 def _with_live(running: NodeConfig, fresh: NodeConfig) -> NodeConfig:
     """What runs, with the parts of another configuration that can change live."""
     live = {name: fresh.tables.values.get(name, []) for name in LIVE_KEYS}
     tables = Tables({**running.tables.values, **live}, fresh.tables.origins, fresh.tables.path)
-    return msgspec.structs.replace(running, pipelines=fresh.pipelines, models=fresh.models, tables=tables)
-
-
-def _no_books() -> Row:
-    names = ("received", "scored", "open", "waiting", "duplicates", "difference", "late_samples", "given_up")
-    return {**dict.fromkeys(names, 0), "dead_letters": {}, "windows": 0}
-
-
-def sum_books(all_books: list[Row]) -> Row:
-    """The ledgers of several pipelines as one."""
-    total = _no_books()
-    for books in all_books:
-        for name, value in books.items():
-            if name == "dead_letters":
-                for reason, count in value.items():
-                    total["dead_letters"][reason] = total["dead_letters"].get(reason, 0) + count
-            else:
-                total[name] += value
-    return total
+    lists: dict[str, Any] = {name: getattr(fresh, name) for name in LIVE_KEYS}
+    return msgspec.structs.replace(running, **lists, tables=tables)

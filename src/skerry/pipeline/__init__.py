@@ -3,10 +3,13 @@
 from typing import TYPE_CHECKING
 
 from skerry.core.lazy import lazy
-from skerry.pipeline.spec import PipelineSpec, SinkSpec, parse_pipeline
+from skerry.pipeline.forward import Around, Band, ForwardSpec, Level
+from skerry.pipeline.spec import PipelineSpec, SinkSpec, SourceSpec, parse_pipeline
 
 if TYPE_CHECKING:
     from skerry.pipeline.checkpoint import BUCKET, CheckpointStore, begin_checkpoints, stored_cursors
+    from skerry.pipeline.decode import Undecoded, decoder, payload_fields
+    from skerry.pipeline.drift import DRIFT_KEY, drift_report
     from skerry.pipeline.event import (
         DEAD,
         DEAD_PREFIX,
@@ -20,9 +23,12 @@ if TYPE_CHECKING:
         show_letter,
         unpack_letters,
     )
-    from skerry.pipeline.offline import read_messages, read_rows, run_file, run_messages
-    from skerry.pipeline.relay import Relay, deliveries
+    from skerry.pipeline.offline import frame_of, frames_of, read_messages, read_rows, run_file, run_messages
+    from skerry.pipeline.picture import check_fits
+    from skerry.pipeline.proposal import Proposal, propose
+    from skerry.pipeline.relay import EventHead, Relay, deliveries
     from skerry.pipeline.runner import BATCH, Runner
+    from skerry.pipeline.shed import Standing, is_scored, standing
     from skerry.pipeline.state import Ledger, PipelineState, books, decode_state, encode_state
     from skerry.pipeline.topics import (
         MAX_SUBJECT,
@@ -30,10 +36,14 @@ if TYPE_CHECKING:
         QOS0_PREFIX,
         RETRY_PREFIX,
         WINDOW_TAIL,
+        KeyTemplate,
+        check_filter,
+        check_name,
         event_topic,
         filter_matches,
         key_token,
-        log_subjects,
+        may_match,
+        subjects_of,
         topic_of,
     )
     from skerry.pipeline.trace import Trace
@@ -46,47 +56,69 @@ __getattr__ = lazy(
         "CheckpointStore": "checkpoint",
         "DEAD": "event",
         "DEAD_PREFIX": "event",
+        "DRIFT_KEY": "drift",
         "DeadLetter": "event",
         "EVENTS": "event",
         "EVENTS_PREFIX": "event",
         "Event": "event",
+        "KeyTemplate": "topics",
         "Ledger": "state",
         "MAX_SUBJECT": "topics",
         "MQTT_PREFIX": "topics",
         "Output": "event",
+        "Proposal": "proposal",
         "PipelineState": "state",
         "QOS0_PREFIX": "topics",
         "RETRY_PREFIX": "topics",
         "Relay": "relay",
         "Runner": "runner",
         "Trace": "trace",
+        "Undecoded": "decode",
         "WINDOW_HEADER": "event",
         "WINDOW_TAIL": "topics",
+        "Standing": "shed",
         "begin_checkpoints": "checkpoint",
         "books": "state",
+        "EventHead": "relay",
+        "check_name": "topics",
+        "may_match": "topics",
+        "check_filter": "topics",
+        "check_fits": "picture",
         "decode_state": "state",
+        "decoder": "decode",
         "deliveries": "relay",
+        "drift_report": "drift",
         "encode_state": "state",
         "event_topic": "topics",
         "filter_matches": "topics",
+        "frame_of": "offline",
+        "frames_of": "offline",
         "key_token": "topics",
         "letters_output": "event",
-        "log_subjects": "topics",
+        "payload_fields": "decode",
+        "propose": "proposal",
         "read_messages": "offline",
         "read_rows": "offline",
         "run_file": "offline",
         "run_messages": "offline",
+        "is_scored": "shed",
         "show_letter": "event",
+        "standing": "shed",
         "stored_cursors": "checkpoint",
+        "subjects_of": "topics",
+        "topic_level": "topics",
         "topic_of": "topics",
         "unpack_letters": "event",
     },
 )
 
 __all__ = [
-    "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MQTT_PREFIX", "QOS0_PREFIX",
-    "RETRY_PREFIX", "WINDOW_HEADER", "WINDOW_TAIL", "CheckpointStore", "DeadLetter", "Event", "Ledger", "Output", "PipelineSpec",
-    "PipelineState", "Relay", "Runner", "SinkSpec", "Trace", "begin_checkpoints", "books", "decode_state", "deliveries",
-    "encode_state", "event_topic", "filter_matches", "key_token", "letters_output", "log_subjects", "parse_pipeline",
-    "read_messages", "read_rows", "run_file", "run_messages", "show_letter", "stored_cursors", "topic_of", "unpack_letters",
+    "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "DRIFT_KEY", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MQTT_PREFIX",
+    "QOS0_PREFIX", "RETRY_PREFIX", "WINDOW_HEADER", "WINDOW_TAIL", "Around", "Band", "CheckpointStore", "DeadLetter", "Event",
+    "EventHead", "ForwardSpec", "KeyTemplate", "Ledger", "Level", "Output", "PipelineSpec", "PipelineState", "Proposal",
+    "Relay", "Runner", "SinkSpec", "SourceSpec", "Standing", "Trace", "Undecoded", "begin_checkpoints", "books", "check_filter",
+    "check_fits", "check_name", "decode_state", "decoder", "deliveries", "drift_report", "encode_state", "event_topic",
+    "filter_matches", "frame_of", "frames_of", "is_scored", "key_token", "letters_output", "may_match", "parse_pipeline",
+    "payload_fields", "propose", "read_messages", "read_rows", "run_file", "run_messages", "show_letter", "standing",
+    "stored_cursors", "subjects_of", "topic_level", "topic_of", "unpack_letters",
 ]  # fmt: skip

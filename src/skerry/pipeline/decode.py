@@ -203,11 +203,28 @@ def _text_decoder(source: SourceSpec) -> Decode:
     return decode
 
 
+def _tensor_decoder(source: SourceSpec) -> Decode:
+    """One row without values; in the place of the id is the tensor, as these formats have no ids."""
+    from skerry.pipeline.picture import NotATensorError, to_tensor  # late: few pipelines need it
+
+    convert = to_tensor(source)
+
+    def decode(payload: bytes) -> Decoded:
+        try:
+            return [(-1.0,)], convert(payload)
+        except NotATensorError as error:
+            raise Undecoded(UNDECODABLE, str(error)) from error
+
+    return decode
+
+
 def decoder(source: SourceSpec, id_field: str = "") -> Decode:
     """The decode function of a source. It raises `Undecoded`.
 
     A row's time is microseconds since the epoch; −1 (and less, by microseconds before) means the arrival.
     """
+    if source.tensors:
+        return _tensor_decoder(source)
     if source.format == "float32":
         return _float32_decoder(source)
     if source.format == "text":

@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from skerry.pipeline.topics import key_token
+from skerry.broker import Frame, position
+from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT, key_token, topic_of
 from skerry.window.state import Closed
 
 EVENTS = "skerry_events"
@@ -77,6 +78,14 @@ class WindowLetter(msgspec.Struct, array_like=True):
     index: int
 
 
+def message_letter(frame: Frame, reason: str, detail: str, key: str) -> DeadLetter:
+    """The dead letter of a message; one that cannot be stored whole, or not be put back into the log, is only named."""
+    where, payload, topic = position(frame[1]), frame[3], topic_of(frame[0])
+    if len(payload) > MAX_LETTER or len(frame[0]) > MAX_SUBJECT:
+        payload, topic = b"", topic[:MAX_KEY]
+    return DeadLetter(where.stream, reason, detail[:300], topic, key, where.arrival, payload)
+
+
 def window_letter(window: Closed, reason: str, detail: str, sequence: int) -> DeadLetter:
     """The dead letter of a window; one that is too large to be stored is named without its samples."""
     body = WindowLetter(window.key, window.start, window.end, window.flat, window.samples, window.messages, window.index)
@@ -117,6 +126,20 @@ def letters_output(pipeline: str, letters: list[DeadLetter]) -> Output:
     first, last = letters[0], letters[-1]
     name = f"dead:{pipeline}:{first.identity}-{last.identity}:{len(letters)}"
     return Output(f"{DEAD_PREFIX}{pipeline}", name, _pack(letters))
+
+
+def letters_outputs(pipeline: str, letters: list[DeadLetter]) -> list[Output]:
+    """Dead letters in messages of about 512 KiB."""
+    found: list[Output] = []
+    size, begin = 0, 0
+    for at, letter in enumerate(letters):
+        size += len(letter.payload) + 100
+        if size > 512 * 1024:
+            found.append(letters_output(pipeline, letters[begin : at + 1]))
+            size, begin = 0, at + 1
+    if begin < len(letters):
+        found.append(letters_output(pipeline, letters[begin:]))
+    return found
 
 
 def unpack_letters(payload: bytes) -> list[DeadLetter]:

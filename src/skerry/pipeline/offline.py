@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ Message = tuple[str, bytes, int | None]
 """topic, payload, arrival in microseconds or None where the file does not say."""
 CHUNK = 500
 _LINE = 'one line is {"topic": …, "payload": …, "at": …}'
+_BODIES = ("payload", "payload_base64", "payload_file")
+"""Where a message's payload is: in the row, in base64 as dead letters show it, or in a file beside the JSONL file."""
 
 
 def run_file(spec: PipelineSpec, scorer: Scorer | None, node: str, path: Path) -> dict[str, Any]:
@@ -42,26 +45,25 @@ def run_file(spec: PipelineSpec, scorer: Scorer | None, node: str, path: Path) -
 def run_messages(spec: PipelineSpec, scorer: Scorer | None, node: str, messages: Iterator[Message]) -> dict[str, Any]:
     """Run a pipeline over messages that did not come from a log."""
     runner = Runner(spec, scorer, node, PipelineState())
-    frames: list[Frame] = []
-    event_time = _event_time(spec)
-    for number, (topic, payload, arrival) in enumerate(messages, start=1):
-        if not filter_matches(spec.source.topic, topic):
-            continue
-        if arrival is None:
-            arrival = event_time(payload)
-        reply = f"$JS.ACK.file.file.1.{number}.{number}.{arrival * 1000}.0".encode()
-        frames.append(((MQTT_PREFIX + to_subject(topic)).encode(), reply, b"", payload))
-        if len(frames) == CHUNK:
-            _feed(runner, frames)
-            frames = []
-    if frames:
-        _feed(runner, frames)
+    frames = frames_of(spec, messages)
+    while part := list(islice(frames, CHUNK)):
+        runner.feed(part, position(part[0][1]), position(part[-1][1]), 0.0)
     runner.finish()
     return _answer(runner)
 
 
-def _feed(runner: Runner, frames: list[Frame]) -> None:
-    runner.feed(frames, position(frames[0][1]), position(frames[-1][1]), 0.0)
+def frames_of(spec: PipelineSpec, messages: Iterable[Message]) -> Iterator[Frame]:
+    """Messages on the pipeline's topic as a log would hand them on, numbered from 1."""
+    event_time = _event_time(spec)
+    for number, (topic, payload, arrival) in enumerate(messages, start=1):
+        if filter_matches(spec.source.topic, topic):
+            yield frame_of(topic, payload, event_time(payload) if arrival is None else arrival, number)
+
+
+def frame_of(topic: str, payload: bytes, arrival: int, number: int) -> Frame:
+    """A message as a log would hand it on; its arrival in microseconds."""
+    reply = f"$JS.ACK.file.file.1.{number}.{number}.{arrival * 1000}.0".encode()
+    return (MQTT_PREFIX + to_subject(topic)).encode(), reply, b"", payload
 
 
 def _answer(runner: Runner) -> dict[str, Any]:
@@ -107,16 +109,32 @@ def _read_jsonl(spec: PipelineSpec, path: Path) -> Iterator[Message]:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise RejectedError(f"is not JSON: {error}", where=where, mend=_LINE) from error
-            yield _from_message(spec, row, where)
+            yield _from_message(spec, row, where, path.parent)
 
 
-def _from_message(spec: PipelineSpec, row: Any, where: str) -> Message:
-    """One `{"topic", "payload", "at"?}`."""
-    if not isinstance(row, Mapping) or not isinstance(row.get("topic"), str) or "payload" not in row:
+def _from_message(spec: PipelineSpec, row: Any, where: str, folder: Path = Path()) -> Message:
+    """One `{"topic", "payload", "at"?}`, or with `payload_base64` or `payload_file` (relative to the folder) in its place."""
+    if (
+        not isinstance(row, Mapping)
+        or not isinstance(row.get("topic"), str)
+        or sum(body in row for body in _BODIES) != 1
+    ):  # fmt: skip
         raise RejectedError("is not a message", where=where, mend=_LINE)
     at = row.get("at")
     moment = None if at is None else _moment(at, where)
-    return _topic(row["topic"], where), _payload(spec, row["payload"], where), moment
+    if "payload" in row:
+        return _topic(row["topic"], where), _payload(spec, row["payload"], where), moment
+    return _topic(row["topic"], where), _stored_payload(spec, row, where, folder), moment
+
+
+def _stored_payload(spec: PipelineSpec, row: Mapping[str, Any], where: str, folder: Path) -> bytes:
+    if "payload_base64" in row:
+        return _payload(spec, f"base64:{row['payload_base64']}", where)
+    try:
+        with (folder / str(row["payload_file"])).open("rb") as file:
+            return file.read(spec.source.max_payload_bytes + 1)  # one more is enough to be a dead letter
+    except (OSError, ValueError) as error:
+        raise RejectedError(f"{row['payload_file']!r} cannot be read: {error}", where=where) from error
 
 
 def _topic(text: str, where: str) -> str:
@@ -158,6 +176,8 @@ def _payload(spec: PipelineSpec, payload: Any, where: str) -> bytes:
 def _packed(spec: PipelineSpec, payload: Any) -> bytes:
     if isinstance(payload, str):
         return payload.encode()
+    if spec.source.format == "image":
+        raise ValueError("a picture is bytes, base64 (payload_base64) or a file (payload_file)")
     if spec.source.format == "msgpack":
         return msgspec.msgpack.encode(payload)
     if spec.source.format == "cbor":
@@ -255,6 +275,8 @@ def _next_rows(batches: Iterator[Any], where: str) -> list[dict[str, Any]]:
 
 
 def _check_columns(spec: PipelineSpec, names: Sequence[str], where: str) -> None:
+    if spec.source.tensors:
+        raise RejectedError(f"rows of numbers are no {spec.source.format}", where=where, mend=f"use .jsonl: {_LINE}")
     wanted = ["device", *([spec.source.time] if spec.source.time else []), *spec.source.names]
     missing = [name for name in wanted if name not in names]
     if missing:

@@ -2,6 +2,7 @@
 
 import zlib
 
+from skerry.inference import DriftState, merge_states
 from skerry.pipeline.state import Ledger, PipelineState
 
 
@@ -28,6 +29,7 @@ def redeal(old: list[PipelineState], count: int) -> list[PipelineState]:
             dead_seq=min(one.dead_seq for one in old),
             window_digest=first.window_digest,
             taken=list(taken),
+            share=max(one.share for one in old),  # what one has scored and put out must not be shed now
         )
         for one in old:
             state.keys.update({key: value for key, value in one.keys.items() if partition_of(key, count) == at})
@@ -36,7 +38,20 @@ def redeal(old: list[PipelineState], count: int) -> list[PipelineState]:
         dealt.append(state)
     dealt[0].outbox = [output for one in old for output in one.outbox]
     dealt[0].ledger = _sum([one.ledger for one in old])
+    for at, drift in enumerate(_drifts([one.drift for one in old if one.drift is not None], count)):
+        dealt[at].drift = drift
     return dealt
+
+
+def _drifts(old: list[DriftState], count: int) -> list[DriftState]:
+    """The counts so far for the first partition, the reference for all."""
+    if not old:
+        return []
+    whole = merge_states(old)
+    if whole.reference is None:
+        return [whole]
+    rest = [DriftState(whole.model, list(whole.columns), whole.source, whole.reference) for _ in range(count - 1)]
+    return [whole, *rest]
 
 
 def _sum(ledgers: list[Ledger]) -> Ledger:

@@ -17,13 +17,13 @@ from skerry.broker import Frame, LogReader, Position, WireClient, position
 from skerry.core import log
 from skerry.core.errors import SkerryError
 from skerry.core.ports import KeyValue
-from skerry.core.service import Backoff, Bell, cancel_and_wait
+from skerry.core.service import Backoff, Bell, beat, until_one_ends
 from skerry.pipeline.event import EVENTS, EVENTS_PREFIX
 from skerry.pipeline.spec import PipelineSpec, SinkSpec
 from skerry.pipeline.topics import event_topic, topic_level
 
 QUEUE = 10_000
-STORE_S = 1.0
+STORE_S = 0.25
 _TAIL = 32 * 1024 * 1024
 _log = log.get("sinks")
 
@@ -168,16 +168,7 @@ class Relay:
         reader = LogReader(
             client, [f"{EVENTS_PREFIX}>"], lambda: self._taken, self._take, EVENTS, lambda: len(self._waiting) > QUEUE
         )
-        delivering = asyncio.create_task(self._deliver(reader))
-        storing = asyncio.create_task(self._store(cursors))
-        reading = asyncio.create_task(reader.run())
-        try:
-            await asyncio.wait([reading, delivering, storing], return_when=asyncio.FIRST_COMPLETED)
-            for task in (reading, delivering, storing):
-                if task.done():
-                    task.result()
-        finally:
-            await cancel_and_wait(reading, delivering, storing)
+        await until_one_ends(reader.run(), self._deliver(reader), self._store(cursors))
 
     def _take(self, frames: list[Frame], first: Position, last: Position) -> None:
         for at, frame in enumerate(frames):
@@ -212,7 +203,7 @@ class Relay:
     async def _store(self, cursors: KeyValue) -> None:
         stored = self.cursor
         while True:
-            await asyncio.sleep(STORE_S)
+            await beat(STORE_S)
             if self.cursor != stored:
                 stored = self.cursor
                 await cursors.set(self._key, str(stored).encode())

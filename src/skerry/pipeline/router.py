@@ -27,6 +27,7 @@ class Router:
 
     def __init__(self, pipeline: str, source: SourceSpec, keys: dict[str, KeyState], partition: tuple[int, int]) -> None:
         self._retries = f"{RETRY_PREFIX}{pipeline}.".encode()
+        self._own = f"events/{pipeline}/"
         self._window = self._retries + WINDOW_TAIL.encode()
         self._source = source
         self._keys = keys
@@ -55,7 +56,9 @@ class Router:
         return self._remember(subject, target)
 
     def _matches(self, subject: bytes, topic: str) -> bool:
-        """Whether the subject is of this source: a worker's pipelines share a reader, each is shown what is meant for others."""
+        """Whether the subject is of this source: each pipeline is shown the whole log. Its own events are never its input."""
+        if topic.startswith(self._own):
+            return False
         return not subject.startswith(RETRY_PREFIX.encode()) and filter_matches(self._source.topic, topic)
 
     def _remember(self, subject: bytes, target: Target) -> Target:

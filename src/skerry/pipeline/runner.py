@@ -5,30 +5,32 @@ decide them must store the state before it publishes the outputs (`held`).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 
 from skerry.broker import Frame, Position, position
-from skerry.core.clock import to_rfc3339
 from skerry.core.ports import Scorer
 from skerry.pipeline.decode import FUTURE, OVERSIZED, UNDECODABLE, UNKNOWN_KEY, WRONG_SHAPE, Undecoded, decoder
 from skerry.pipeline.dedup import mark_of, seen_before
-from skerry.pipeline.event import MAX_LETTER, DeadLetter, Event, Output, event_output, letters_output, window_letter, window_of
+from skerry.pipeline.drift import DriftWatch
+from skerry.pipeline.event import DeadLetter, Output, event_output, letters_outputs, message_letter, window_letter, window_of
+from skerry.pipeline.judging import Judge
 from skerry.pipeline.partitions import partition_of
+from skerry.pipeline.picture import TensorWindow, tensor_window
 from skerry.pipeline.router import Router, Target
-from skerry.pipeline.rule import Alarm, Rule, digest
+from skerry.pipeline.shed import without_shed
 from skerry.pipeline.spec import PipelineSpec
 from skerry.pipeline.stage import Scores, Stage, StageError, Timing
-from skerry.pipeline.state import PipelineState
-from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT, RETRY_PREFIX, topic_of
+from skerry.pipeline.state import PipelineState, adopt
+from skerry.pipeline.topics import RETRY_PREFIX
 from skerry.pipeline.trace import Trace, window_name
 from skerry.window.state import Closed, KeyState, Row
 from skerry.window.windower import silent_watermark, windower
 
 POISON = "poison"
 SCORE_NAN = "score-nan"
-RECONFIGURED = "reconfigured"
 BATCH = 512
 MOST_NUMBERS = 1_000_000
 
@@ -60,53 +62,43 @@ class Runner:
         self.state = state
         self.outputs: list[Output] = []
         self.latencies_ms: list[float] = []
+        self.ages_ms: list[float] = []
         self._letters: list[DeadLetter] = []
-        self._node = node
         self._now = now
         self._poison = frozenset(poison)
         self._known_letters = known_letters or set()
         self._trace = trace or Trace()
         self.batch = BATCH
         self._stage = Stage(spec, scorer)
-        self._rule = Rule(spec.rule) if spec.rule else None
+        self._drift = DriftWatch(spec, node, state.drift)
+        self._judge = Judge(spec, node)
         self._decode = decoder(spec.source, spec.dedup_field if spec.dedup == "id" else "")
         self._router = Router(spec.name, spec.source, state.keys, partition)
         self._windower = windower(spec.window)
         self._lateness = spec.window.lateness_us
         self._max_future = spec.source.max_future_us
-        self._longest = spec.source.max_payload_bytes
+        self._tensors, self._max_payload = spec.source.tensors, spec.source.max_payload_bytes
+        self._longest = -1 if self._tensors else self._max_payload  # tensors are uncommon whatever their length
         self._closed: list[Closed] = []
         self._numbers = 0
         self._arrival = 0
-        self._adopt()
-
-    def _adopt(self) -> None:
-        """Give up open windows that a changed source or window cannot carry on; they are counted."""
-        state, changed = self.state, self.spec.window_digest
-        if state.window_digest not in ("", changed):
-            lost = state.open_messages
-            state.keys.clear()
-            state.alarms.clear()
-            if lost:
-                state.ledger.bury(RECONFIGURED, lost)
-                detail = f"{lost} messages were in open windows when the window or the source was changed"
-                letter = DeadLetter(state.cursor, RECONFIGURED, detail, "", "", 0, b"", lost, mark="!")
-                self._letters.append(letter)
-                self._flush_letters()
-        state.window_digest = changed
+        self._letters += adopt(state, spec.window_digest)
+        self._flush_letters()
 
     @property
     def scorer(self) -> Scorer | None:
         return self._stage.scorer
 
+    @scorer.setter
+    def scorer(self, scorer: Scorer | None) -> None:
+        self._stage.scorer = scorer  # between two feeds: what is scored together is scored by one version
+
     @property
     def custom(self) -> bool:
-        """Whether a user's function makes the features."""
         return self._stage.custom
 
     @property
     def timing(self) -> Timing:
-        """What the model runs took so far."""
         return self._stage.timing
 
     def feed(self, frames: list[Frame], first: Position, last: Position, mono: float) -> None:
@@ -173,6 +165,13 @@ class Runner:
             if len(self._closed) >= self.batch or self._numbers > MOST_NUMBERS:
                 self._score()
 
+    def _take_tensor(self, frame: Frame, key: str, keyed: KeyState, tensor: Any) -> None:
+        """A picture or a text: its window is closed, and scored with those that came with it as far as memory allows."""
+        self._closed += [tensor_window(window, tensor, frame) for window in self._windower.close(key, keyed, keyed.due)]
+        self._numbers += tensor.size
+        if len(self._closed) >= self.batch or self._numbers > MOST_NUMBERS:
+            self._score()
+
     def _taken_before(self, frame: Frame) -> bool:
         """Whether the partition that had the frame's key before a re-deal has taken it in."""
         target = self._router.targets.get(frame[0]) or self._router.route(frame[0])
@@ -185,7 +184,7 @@ class Runner:
         if frame[2].endswith(b"Skerry-Window: 1\r\n\r\n"):
             self._take_again(frame)
             return
-        long = len(payload) > self._longest
+        long = len(payload) > self._max_payload
         owner = target.key or "" if long else self._router.owner(target, payload)
         if not self._router.mine(owner):
             self._disown(payload)
@@ -196,11 +195,16 @@ class Runner:
         keyed = self._router.keyed(key)
         if keyed is None:
             raise Undecoded(UNKNOWN_KEY, f"over {source.max_keys} keys")
+        if self._tensors:  # decoders of pictures are native code: who ends the worker is to be known by name
+            self._trace.messages(self.spec.name, *[position(frame[1]).stream] * 2)
         rows, identity = self._decode(payload)
         if self.spec.dedup != "off" and self._skip_resent(frame, key, rows, identity):
             return
         if self._add_many(frame, key, keyed, rows):
             keyed.seen = mono
+            if self._tensors:
+                self._take_tensor(frame, key, keyed, identity)
+                return
             self._close(key, keyed, keyed.newest - self._lateness)
 
     def _take_again(self, frame: Frame) -> None:
@@ -277,10 +281,25 @@ class Runner:
         self._trace.idle()
         return decided
 
-    def finish(self) -> None:
-        """Close all windows: the end of a file."""
+    def feed_rows(self, rows: Iterable[tuple[str, Row]]) -> None:
+        """Take in samples of a history, key and row, in order of time: each as a message of its own that came when it was made."""
+        ledger, add, lateness = self.state.ledger, self._windower.add, self._lateness
+        for key, row in rows:
+            ledger.received += 1
+            keyed = self._router.keyed(key)
+            refused = UNKNOWN_KEY if keyed is None else add(keyed, row, True)
+            if keyed is None or refused is not None:
+                self._letters.append(DeadLetter(0, str(refused), "", "", key, int(row[0]), b""))
+                ledger.bury(str(refused), 1)
+            elif keyed.due <= keyed.newest - lateness:
+                self._close(key, keyed, keyed.newest - lateness)
+        self._score()
+        self._flush_letters()
+
+    def finish(self, through: int = 2**61) -> None:
+        """Close all windows that end by then: the end of a file."""
         for key, keyed in self.state.keys.items():
-            self._close(key, keyed, 2**61)
+            self._close(key, keyed, through)
         self._score()
         self._flush_letters()
 
@@ -290,24 +309,13 @@ class Runner:
             keyed.seen = mono
 
     def _bury(self, frame: Frame, reason: str, detail: str, key: str) -> None:
-        where = position(frame[1])
-        payload, topic = frame[3], topic_of(frame[0])
-        if len(payload) > MAX_LETTER or len(frame[0]) > MAX_SUBJECT:
-            payload, topic = b"", topic[:MAX_KEY]  # cannot be stored whole, or not be written again under another prefix
-        self._letters.append(DeadLetter(where.stream, reason, detail[:300], topic, key, where.arrival, payload))
+        self._letters.append(message_letter(frame, reason, detail, key))
         self.state.ledger.bury(reason, 1)
 
     def _flush_letters(self) -> None:
-        size, begin = 0, 0
         if self._known_letters:
             self._letters = [letter for letter in self._letters if letter.identity not in self._known_letters]
-        for at, letter in enumerate(self._letters):
-            size += len(letter.payload) + 100
-            if size > 512 * 1024:
-                self.outputs.append(letters_output(self.spec.name, self._letters[begin : at + 1]))
-                size, begin = 0, at + 1
-        if begin < len(self._letters):
-            self.outputs.append(letters_output(self.spec.name, self._letters[begin:]))
+        self.outputs += letters_outputs(self.spec.name, self._letters)
         self._letters = []
 
     def _score(self) -> None:
@@ -315,6 +323,9 @@ class Runner:
         closed, self._closed, self._numbers = self._closed, [], 0
         if self._poison:
             closed = [window for window in closed if not self._poisoned(window)]
+        if self.state.share < 1.0:
+            closed, shed = without_shed(closed, self.state.share)
+            self.state.ledger.shed += shed
         for begin in range(0, len(closed), self.batch):
             batch = closed[begin : begin + self.batch]
             self._trace.windows(self.spec.name, window_name(batch[0]), window_name(batch[-1]))
@@ -341,59 +352,31 @@ class Runner:
         return True
 
     def _bury_window(self, window: Closed, reason: str, detail: str) -> None:
+        if isinstance(window, TensorWindow):
+            self._bury(window.frame, reason, detail, window.key)
+            return
         self._letters.append(window_letter(window, reason, detail, self.state.cursor))
         self.state.ledger.bury(reason, window.messages)
 
     def _emit(self, windows: list[Closed], scores: Scores) -> None:
         ledger = self.state.ledger
-        latency = 0.0
-        if self._now is not None and self._arrival:
-            latency = max(0.0, (self._now() - self._arrival) / 1000)
+        now = self._now() if self._now is not None else 0
+        latency = max(0.0, (now - self._arrival) / 1000) if now and self._arrival else 0.0
         for window, score, label, row in zip(windows, scores.scores, scores.labels, scores.rows, strict=True):
             if math.isnan(score):
                 self._bury_window(window, SCORE_NAN, "the score is not a number")
                 continue
             ledger.windows += 1
             ledger.scored += window.messages
-            event = self._event(window, score, label, dict(zip(scores.columns, row, strict=False)), latency)
+            features = dict(zip(scores.columns, row, strict=False))
+            event = self._judge.event(self.state.alarms, self._stage.scorer, window, score, label, features, latency)
             if event is not None:
                 ledger.events += 1
                 self.outputs.append(event_output(event))
                 if latency:
                     self.latencies_ms.append(latency)
-
-    def _event(
-        self, window: Closed, score: float, label: str | int | None, features: dict[str, float], latency: float
-    ) -> Event | None:
-        name, key = self.spec.name, window.key
-        state, alarm_id, flaps = "info", None, None
-        if self._rule is not None:
-            alarm = self.state.alarms.get(key)
-            if alarm is None:
-                alarm = self.state.alarms[key] = Alarm()
-            field = self._rule.spec.field
-            value = score if field == "score" else features.get(field, float("nan"))
-            changed = self._rule.judge(alarm, value, window.start, window.end, name, key) if not math.isnan(value) else None
-            if changed is None:
-                return None
-            state, alarm_id, flaps = changed, alarm.alarm_id, alarm.flaps
-        scorer = self._stage.scorer
-        return Event(
-            id=digest(name, key, str(window.start), str(window.end), str(window.index), state),
-            pipeline=name,
-            key=key,
-            node=self._node,
-            start=to_rfc3339(window.start),
-            end=to_rfc3339(window.end),
-            count=window.samples,
-            score=score,
-            label=label,
-            state=state,
-            severity=self._rule.severity if self._rule else None,
-            features=features,
-            model=scorer.name if scorer else None,
-            version=scorer.version if scorer else None,
-            latency_ms=round(latency, 3),
-            alarm_id=alarm_id,
-            flaps=flaps,
-        )
+                    self.ages_ms.append(max(0.0, (now - window.end) / 1000))
+        for moved in self._drift.observe(windows, scores.table, self._stage.watched, self._stage.scorer):
+            ledger.events += 1
+            self.outputs.append(event_output(moved))
+        self.state.drift = self._drift.state

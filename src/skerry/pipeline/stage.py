@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skerry.core.errors import ConfigError, SkerryError
 from skerry.core.ports import Scorer
+from skerry.pipeline.picture import TensorWindow, check_fits, stack
 from skerry.pipeline.spec import PipelineSpec
 from skerry.window.features import compute
 from skerry.window.state import Closed
@@ -20,12 +21,16 @@ Label = str | int | None
 
 
 class Scores(msgspec.Struct):
-    """Scores, labels and feature rows of a batch of windows, in its order."""
+    """Scores, labels and feature rows of a batch of windows, in its order.
+
+    `table` is what the model was given: a row a window, or a row a sample where the samples are the model's input.
+    """
 
     scores: list[float]
     labels: Sequence[Label]
     rows: list[list[float]]
     columns: Sequence[str]
+    table: Floats | None = None
 
 
 class Timing(msgspec.Struct):
@@ -78,6 +83,8 @@ class Stage:
         elif spec.features:
             names = spec.features
             self._function = lambda values, offsets: compute(names, values, offsets)
+        if spec.source.tensors:
+            check_fits(spec.source, scorer)
         self.custom = isinstance(spec.features, str)
         self.timing = Timing()
 
@@ -87,6 +94,9 @@ class Stage:
             return self._score(windows)
 
     def _score(self, windows: list[Closed]) -> Scores:
+        if self.scorer is not None and isinstance(windows[0], TensorWindow):
+            scores, labels = self._run(self.scorer, stack(windows))
+            return Scores(scores.tolist(), labels, [[] for _ in windows], ())
         if self._function is None and self.scorer is not None and len({window.samples for window in windows}) > 1:
             return self._score_by_length(windows)
         values, offsets = self._samples(windows)
@@ -96,7 +106,12 @@ class Stage:
         if self.scorer is None:
             return Scores(rows[:, 0].tolist(), [None] * len(windows), rows.tolist(), self._columns(rows))
         scores, labels = self._run(self.scorer, rows)
-        return Scores(scores.tolist(), labels, rows.tolist(), self._columns(rows))
+        return Scores(scores.tolist(), labels, rows.tolist(), self._columns(rows), rows)
+
+    @property
+    def watched(self) -> Sequence[str]:
+        """Names of the columns of `Scores.table`."""
+        return self.names if self._function is None else self.columns
 
     def _samples(self, windows: list[Closed]) -> tuple[Floats, NDArray[np.int64]]:
         offsets = np.zeros(len(windows) + 1, np.int64)
@@ -136,7 +151,7 @@ class Stage:
             return Scores(last[:, 0].tolist(), [None] * count, last.tolist(), self.names)
         scores, labels = self._run(self.scorer, values.reshape(count, samples, len(self.names)))
         rows = values.tolist() if samples == 1 else [[] for _ in range(count)]
-        return Scores(scores.tolist(), labels, rows, self.names if samples == 1 else ())
+        return Scores(scores.tolist(), labels, rows, self.names if samples == 1 else (), values)
 
     def _score_by_length(self, windows: list[Closed]) -> Scores:
         merged = Scores([0.0] * len(windows), [None] * len(windows), [[] for _ in windows], ())
@@ -150,6 +165,7 @@ class Stage:
                 labels[at] = part.labels[place]
             merged.columns = merged.columns or part.columns
         merged.labels = labels
+        merged.table = self._samples(windows)[0]
         return merged
 
     def _run(self, scorer: Scorer, rows: Floats) -> tuple[Floats, Sequence[Label]]:

@@ -4,16 +4,19 @@ import msgspec
 import zstandard
 
 from skerry.core.errors import CorruptError
-from skerry.pipeline.event import Output
+from skerry.inference import DriftState
+from skerry.pipeline.event import DeadLetter, Output
 from skerry.pipeline.rule import Alarm
 from skerry.window.state import KeyState
 
 FORMAT = 1
+RECONFIGURED = "reconfigured"
 _COMPRESS_OVER = 4096
 
 
 class Ledger(msgspec.Struct, array_like=True):
-    """Counts of messages since the pipeline began. received = scored + open + waiting + duplicates + dead letters.
+    """Counts of messages since the pipeline began. received = scored + open + waiting + duplicates + dead letters +
+    shed.
 
     `given_up` counts messages that the log let go before they were read (retention), which were never received.
     """
@@ -27,6 +30,7 @@ class Ledger(msgspec.Struct, array_like=True):
     events: int = 0
     given_up: int = 0
     received_bytes: int = 0
+    shed: int = 0
 
     def bury(self, reason: str, messages: int) -> None:
         self.dead[reason] = self.dead.get(reason, 0) + messages
@@ -41,6 +45,8 @@ class PipelineState(msgspec.Struct, array_like=True):
         outbox: outputs that were decided by time (not by the log alone) and may be published once this state is stored.
         taken: after changes of the number of partitions, how far each of the old ones had come, a list a change.
         recent: identities of the last messages a key, for de-duplication.
+        drift: what the model's features are held against, and the counts so far.
+        share: of the keys, those whose windows are scored; the others are shed.
     """
 
     format: int = FORMAT
@@ -54,11 +60,28 @@ class PipelineState(msgspec.Struct, array_like=True):
     recent: dict[str, list[int]] = {}
     outbox: list[Output] = []
     taken: list[list[int]] = []
+    drift: DriftState | None = None
+    share: float = 1.0
 
     @property
     def open_messages(self) -> int:
         """Messages in open windows, counted from the windows themselves."""
         return sum(pane.messages for key in self.keys.values() for pane in key.panes.values())
+
+
+def adopt(state: PipelineState, window_digest: str) -> list[DeadLetter]:
+    """Give up open windows that a changed source or window cannot carry on; they are counted, and told in a dead letter."""
+    lost = 0
+    if state.window_digest not in ("", window_digest):
+        lost = state.open_messages
+        state.keys.clear()
+        state.alarms.clear()
+    state.window_digest = window_digest
+    if not lost:
+        return []
+    state.ledger.bury(RECONFIGURED, lost)
+    detail = f"{lost} messages were in open windows when the window or the source was changed"
+    return [DeadLetter(state.cursor, RECONFIGURED, detail, "", "", 0, b"", lost, mark="!")]
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -91,7 +114,7 @@ def books(state: PipelineState, waiting: int = 0) -> dict[str, object]:
     ledger = state.ledger
     opened = state.open_messages
     dead = sum(ledger.dead.values())
-    accounted = ledger.scored + opened + waiting + ledger.duplicates + dead
+    accounted = ledger.scored + opened + waiting + ledger.duplicates + dead + ledger.shed
     return {
         "received": ledger.received,
         "scored": ledger.scored,
@@ -99,6 +122,7 @@ def books(state: PipelineState, waiting: int = 0) -> dict[str, object]:
         "waiting": waiting,
         "duplicates": ledger.duplicates,
         "dead_letters": dict(sorted(ledger.dead.items())),
+        "shed": ledger.shed,
         "difference": ledger.received - accounted,
         "windows": ledger.windows,
         "late_samples": ledger.late_samples,

@@ -40,13 +40,10 @@ def check_filter(topic: str) -> None:
         raise ConfigError(f"{topic!r} is not a topic filter", where="topic", allowed="such as devices/+/vibration")
 
 
-def log_subjects(pipeline: str, topic: str) -> list[str]:
-    """Subjects of the log that a pipeline reads: QoS 1 and 2, QoS 0, its own retries."""
+def subjects_of(topic: str) -> list[str]:
+    """Subjects on which messages for a topic filter come: `a/#` means `a` as well, `a.>` does not."""
     subject = to_subject(topic)
-    found = [MQTT_PREFIX + subject, QOS0_PREFIX + subject]
-    if topic.endswith("/#"):
-        found += [entry.removesuffix(".>") for entry in found]
-    return [*found, f"{RETRY_PREFIX}{pipeline}.>"]
+    return [subject, subject.removesuffix(".>")] if topic.endswith("/#") else [subject]
 
 
 def topic_of(subject: bytes) -> str:
@@ -68,6 +65,13 @@ def filter_matches(topic_filter: str, topic: str) -> bool:
         if at >= len(levels) or level not in ("+", levels[at]):
             return False
     return len(wanted) == len(levels)
+
+
+def may_match(topic_filter: str, template: str) -> bool:
+    """Whether a topic made of a template (`alarms/{device}`) may match a filter; each field is taken as one level."""
+    wanted = topic_filter.split("/")
+    made = [level if "{" not in level else wanted[min(at, len(wanted) - 1)] for at, level in enumerate(template.split("/"))]
+    return filter_matches(topic_filter, "/".join("x" if level in ("+", "#") else level for level in made))
 
 
 class KeyTemplate:
@@ -98,7 +102,7 @@ def key_token(key: str) -> str:
 
 def topic_level(text: str) -> str:
     """A text as one level of a topic to publish on: what a level may not hold, or the server refuses, becomes `_`."""
-    return _NO_LEVEL.sub("_", text)
+    return "_" if text in ("*", ">") else _NO_LEVEL.sub("_", text)
 
 
 def event_topic(pipeline: str, key: str) -> str:

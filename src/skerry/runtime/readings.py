@@ -65,7 +65,12 @@ def read_counters(at: float) -> Counters:
     # guest time is part of user time where it is counted
     total = sum(fields.values()) - fields.get("guest", 0.0) - fields.get("guest_nice", 0.0)
     idle = fields["idle"] + fields.get("iowait", 0.0)
-    return Counters(at, total - idle, total, _disk_bytes(), _network_bytes())
+    return Counters(at, total - idle, total, _disk_bytes(), network_bytes())
+
+
+def busy_seconds() -> float:
+    """CPU seconds that all cores together have worked since the machine started."""
+    return read_counters(0.0).cpu_busy_s
 
 
 def _disk_bytes() -> int:
@@ -76,7 +81,7 @@ def _disk_bytes() -> int:
     return int(disk.read_bytes + disk.write_bytes) if disk else 0
 
 
-def _network_bytes() -> int:
+def network_bytes() -> int:
     try:
         cards = psutil.net_io_counters(pernic=True)
     except (OSError, RuntimeError, NotImplementedError):

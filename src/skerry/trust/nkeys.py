@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from skerry.core.errors import CorruptError, RejectedError, UnavailableError
+from skerry.core.files import sync_names
 
 _SEED = 18 << 3
 _KEY_BYTES = 32
@@ -136,11 +137,7 @@ def _write_new(path: Path, pair: KeyPair) -> None:
             os.link(temporary, path)
     finally:
         temporary.unlink()
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_names(path.parent)
 
 
 def _encode(data: bytes) -> str:

@@ -11,8 +11,8 @@ import msgspec
 from skerry.core import log
 from skerry.core.clock import SystemClock
 from skerry.core.errors import SkerryError
-from skerry.core.service import cancel_and_wait
-from skerry.runtime import run_loop
+from skerry.core.service import beat, cancel_and_wait
+from skerry.runtime import run_loop, settle
 from skerry.worker.engine import Engine
 from skerry.worker.protocol import Assignment, Command, Report
 
@@ -38,18 +38,41 @@ def _say(out: BinaryIO, report: Report) -> None:
 
 
 async def _report(engine: Engine, out: BinaryIO) -> None:
+    settled = False
     while True:
         _say(out, engine.report())
-        await asyncio.sleep(REPORT_S)
+        if engine.ready and not settled:
+            settle()
+            settled = True
+        await beat(REPORT_S)
 
 
-async def _obey(engine: Engine, lines: asyncio.StreamReader) -> None:
-    while line := await lines.readline():
-        command = msgspec.json.decode(line, type=Command)
-        if command.do == "drain":
-            break
-        engine.pause(command.pipeline, command.do == "pause")
+async def _obey(engine: Engine, lines: asyncio.StreamReader, out: BinaryIO) -> None:
+    changes: set[asyncio.Task[None]] = set()
+    try:
+        while line := await lines.readline():
+            command = msgspec.json.decode(line, type=Command)
+            if command.do == "drain":
+                break
+            if command.do in ("models", "standings"):  # in a task: loading takes its time, and a drain must not wait for it
+                change = asyncio.create_task(_change(engine, command, out))
+                changes.add(change)
+                change.add_done_callback(changes.discard)
+            elif command.do == "retry":
+                engine.retry(command.pipeline, command.after)
+            else:
+                engine.pause(command.pipeline, command.do == "pause")
+    finally:
+        await cancel_and_wait(*changes)
     await engine.drain()
+
+
+async def _change(engine: Engine, command: Command, out: BinaryIO) -> None:
+    try:
+        await (engine.change_models(command) if command.do == "models" else engine.change_standings(command.standings))
+    except SkerryError as error:
+        _log.error(f"the {command.do} were not changed: {error}")
+    _say(out, engine.report())  # at once: who made the change waits for it to be seen
 
 
 async def main(out: BinaryIO) -> int:
@@ -64,7 +87,7 @@ async def main(out: BinaryIO) -> int:
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, lambda: None)
     reporting = asyncio.create_task(_report(engine, out))
-    obeying = asyncio.create_task(_obey(engine, lines))
+    obeying = asyncio.create_task(_obey(engine, lines, out))
     running = asyncio.create_task(engine.run())
     try:
         await asyncio.wait([running, obeying, reporting], return_when=asyncio.FIRST_COMPLETED)

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from skerry.core.histogram import Histogram
-from skerry.worker.protocol import PipelineReport, Report
+from skerry.inference import merge_drift
+from skerry.worker.protocol import ModelReport, PipelineReport, Report, ShadowReport
 
-_WORST = ("failed", "starting", "paused")
+_WORST = ("failed", "stopped", "starting", "pending", "paused")
 
 
 def merge_reports(reports: Iterable[Report]) -> dict[str, PipelineReport]:
@@ -19,9 +20,10 @@ def merge_reports(reports: Iterable[Report]) -> dict[str, PipelineReport]:
 
 
 def _merge(one: PipelineReport, other: PipelineReport) -> PipelineReport:
-    latency = Histogram()
-    latency.merge(one.latency)
-    latency.merge(other.latency)
+    latency, age = Histogram(), Histogram()
+    for part in (one, other):
+        latency.merge(part.latency)
+        age.merge(part.age)
     return PipelineReport(
         state=min(one.state, other.state, key=_badness),
         books=_add(one.books, other.books),
@@ -36,11 +38,71 @@ def _merge(one: PipelineReport, other: PipelineReport) -> PipelineReport:
         latency=latency,
         recent_p50_ms=_most(one.recent_p50_ms, other.recent_p50_ms),
         recent_p99_ms=_most(one.recent_p99_ms, other.recent_p99_ms),
+        age=age,
+        age_p50_ms=_most(one.age_p50_ms, other.age_p50_ms),
+        age_p99_ms=_most(one.age_p99_ms, other.age_p99_ms),
         infer_seconds=one.infer_seconds + other.infer_seconds,
         infer_runs=one.infer_runs + other.infer_runs,
         infer_rows=one.infer_rows + other.infer_rows,
         model=one.model or other.model,
         version=one.version or other.version,
+        models=add_models([*one.models, *other.models]),
+        shadow=add_shadows(one.shadow, other.shadow),
+        drift=merge_drift(one.drift, other.drift),
+        memory=one.memory + other.memory,
+        allowed=max(one.allowed, other.allowed),
+        over=max(one.over, other.over),
+        breaches=one.breaches + other.breaches,
+    )
+
+
+def add_models(parts: Iterable[ModelReport]) -> list[ModelReport]:
+    """What versions did, added by model, version and epoch."""
+    found: dict[tuple[str, str, int], ModelReport] = {}
+    for part in parts:
+        key = (part.model, part.version, part.epoch)
+        found[key] = _add_model(found[key], part) if key in found else part
+    return list(found.values())
+
+
+def _add_model(one: ModelReport, other: ModelReport) -> ModelReport:
+    return ModelReport(
+        one.model,
+        one.version,
+        one.epoch,
+        runs=one.runs + other.runs,
+        rows=one.rows + other.rows,
+        errors=one.errors + other.errors,
+        nan=one.nan + other.nan,
+        seconds=one.seconds + other.seconds,
+        load_seconds=max(one.load_seconds, other.load_seconds),
+        memory=max(one.memory, other.memory),
+        failure=one.failure or other.failure,
+    )
+
+
+def add_shadows(one: ShadowReport | None, other: ShadowReport | None) -> ShadowReport | None:
+    """Two comparisons of the same pair of versions as one; of different pairs, the one that has more rows."""
+    if one is None or other is None:
+        return one or other
+    if (one.model, one.version, one.against) != (other.model, other.version, other.against):
+        return one if one.rows >= other.rows else other
+    return ShadowReport(
+        one.model,
+        one.version,
+        one.against,
+        runs=one.runs + other.runs,
+        rows=one.rows + other.rows,
+        errors=one.errors + other.errors,
+        nan=one.nan + other.nan,
+        seconds=one.seconds + other.seconds,
+        sum_difference=one.sum_difference + other.sum_difference,
+        max_difference=max(one.max_difference, other.max_difference),
+        labels=one.labels + other.labels,
+        agreed=one.agreed + other.agreed,
+        skipped=one.skipped + other.skipped,
+        memory=max(one.memory, other.memory),
+        failure=one.failure or other.failure,
     )
 
 

@@ -74,8 +74,9 @@ class Outbox:
             header = f"Nats-Msg-Id: {output.id}\r\n".encode()
             self._client.publish(output.subject.encode(), output.payload, self._base + b"%d" % number, header)
 
-    def resend(self, older_than: float = RESEND_S) -> None:
-        """Send again what has waited longer than so many seconds."""
+    def resend(self, older_than: float | None = None) -> None:
+        """Send again what has waited longer than so many seconds, `RESEND_S` without."""
+        older_than = RESEND_S if older_than is None else older_than
         now = asyncio.get_running_loop().time()
         for number, (output, sent) in list(self._unacked.items()):
             if now - sent >= older_than:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ import msgspec
 
 from skerry.core import log
 from skerry.core.clock import Clock
-from skerry.core.service import Backoff, Restarts, cancel_and_wait
-from skerry.runtime import Child, ChildSpec
-from skerry.worker.protocol import Assignment, Command, Report
+from skerry.core.service import beat, cancel_and_wait
+from skerry.core.units import show_size
+from skerry.pipeline import Standing
+from skerry.runtime import Child, ChildSpec, Confinement, Confines, Exit, Lives, next_look
+from skerry.worker.breaches import load_breaches, save_breaches
+from skerry.worker.protocol import Assignment, Command, PipelineReport, Report
 from skerry.worker.suspects import load_suspects, save_suspects
 from skerry.worker.trace import Doing, read_trace
 
@@ -21,6 +24,7 @@ BASE_MEMORY = 256 * 1024 * 1024
 DRAIN_S = 4.0
 START_S = 60.0
 WATCH_S = 0.25
+NICE = 2
 _log = log.get("workers")
 _decode_report = msgspec.json.Decoder(Report).decode
 
@@ -31,6 +35,7 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     Attributes:
         stall_s: a worker that is busy with the same thing, or silent for twice as long, is killed (for a minute while it starts).
         memory: bytes; a worker whose resident memory is over it is killed.
+        cpu: cores that a worker may take, where a cgroup can hold it to them; 0: no bound.
     """
 
     assignment: Assignment
@@ -38,19 +43,34 @@ class WorkerPlan(msgspec.Struct, frozen=True):
     run_dir: Path
     stall_s: float
     memory: int
+    cpu: float = 0.0
+    confinement: Confinement = msgspec.field(default_factory=Confinement)
+
+
+Breach = Callable[[str, int, int], Awaitable[float | None]]
+"""Pipeline, the bytes that it used and those that it may; the seconds until it may try again, None: it is quarantined."""
+
+
+Breached = Callable[[str, str], None]
+"""Told of each time that a worker or a pipeline has taken more memory than it may: who, and a sentence."""
 
 
 class Worker:
     """One worker child and what is known of it; `run` keeps it running."""
 
-    def __init__(self, plan: WorkerPlan, index: int, clock: Clock, log_end: Callable[[], int]) -> None:
+    def __init__(
+        self, plan: WorkerPlan, index: int, clock: Clock, log_end: Callable[[], int], breach: Breach, breached: Breached
+    ) -> None:
         self.index = index
         self.report = Report(ready=False)
         self.last_words = ""
-        self.restarts = Restarts(clock)
+        self.restarts = Lives(clock)
         self._plan = plan
         self._clock = clock
         self._log_end = log_end
+        self._breach, self._breached = breach, breached
+        self._breaches: dict[str, int] = {}
+        self._for_others = False
         self._child: Child | None = None
         self._trace = plan.run_dir / f"worker-{index}.trace"
         self._suspects_file = plan.run_dir / f"worker-{index}.suspects"
@@ -61,8 +81,11 @@ class Worker:
         self._convicted = False
         self.first_ready = asyncio.Event()
         self._drain = asyncio.Event()
+        self._wake = asyncio.Event()
         self.paused: set[str] = set()
         self.place: dict[str, Any] = {}
+        self.models: dict[str, Any] = {}
+        self.standings: dict[str, Standing] = {}
 
     @property
     def draining(self) -> bool:
@@ -73,42 +96,57 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        return self._child.pid if self._child is not None else None
+        return self._child.pid if self._child is not None and self._child.running else None
 
     @property
     def poison(self) -> dict[str, list[str]]:
         return self._suspects.poison
 
     async def run(self) -> None:
-        """Start the worker, and start it again when it dies, with back-off, until cancelled."""
-        backoff = Backoff(0.05, 10.0)
+        """Start the worker, and start it again when it dies, with back-off and in quarantine at last, until cancelled."""
         while not self._ended():
-            began = self._clock.monotonic()
+            self.restarts.begin()
+            exit_: Exit | None = None
             try:
-                await self._live()
+                exit_ = await self._live()
             except OSError as error:
                 self.last_words = f"it could not be started: {error}"
                 _log.error(f"worker {self.index}: {self.last_words}; it is tried again")
             if self._ended():
                 return
-            self.restarts.note()
-            if self._clock.monotonic() - began > 30 or self._convicted:
-                backoff.reset()
+            if self._convicted:
+                self.restarts.forgive()
+            # one that could not be started is the machine's fault: it is full, or short of processes
+            own_fault = exit_ is not None and (bool(self._why) or not exit_.from_outside)
+            delay = self.restarts.end(exit_, own_fault)
+            if self.restarts.quarantined:
+                _log.error(self.restarts.sentence(f"worker {self.index}", self.last_words))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(backoff.next()):
-                    await self._drain.wait()
+                async with asyncio.timeout(delay):
+                    await self._wake.wait()
 
-    async def _live(self) -> None:
+    def wake(self) -> None:
+        """Do not wait any longer for the next life."""
+        self._wake.set()
+        if not self.draining:
+            self._wake.clear()
+
+    async def _live(self) -> Exit:
         """One life of the child, from its start to its end."""
+        name, confinement = f"worker-{self.index}", self._plan.confinement
         spec = ChildSpec(
-            name=f"worker-{self.index}",
+            name=name,
             argv=[sys.executable, "-m", "skerry.worker"],
             run_dir=self._plan.run_dir,
             pipes=True,
             memory_limit=2 * self._plan.memory,
+            join=confinement.group(name, Confines(self._plan.memory, self._plan.cpu)),
+            nice=NICE,
         )
+        ended_before = confinement.out_of_memory(name)
         child = self._child = Child(spec)
         self._why, self._convicted = "", False
+        self._breaches, self._for_others = {}, False
         before = read_trace(self._trace)
         self._stale = before.counter if before is not None else -1
         await child.start()
@@ -119,12 +157,16 @@ class Worker:
             if self._ended():  # asked to drain while it was being started
                 await self.command("drain")
             while line := await child.read_line():
-                self._take(line)
+                await self._take(line)
             exit_ = await child.wait()
             if self.draining and exit_.code == 0:
-                return
+                return exit_
             self.report = Report(ready=False, failed=self.report.failed)
-            self._note_death(self._why or exit_.sentence, exit_.code == 0 or bool(self.report.failed))
+            if not self._why and confinement.out_of_memory(name) > ended_before:
+                self._too_large(f"the kernel ended it in its cgroup: it used more than {show_size(self._plan.memory)}")
+            by_itself = exit_.code == 0 or bool(self.report.failed) or self._for_others
+            self._note_death(self._why or exit_.sentence, by_itself)
+            return exit_
         finally:
             await cancel_and_wait(watching)
             if child.running:
@@ -135,7 +177,9 @@ class Worker:
         return msgspec.structs.replace(
             given,
             **self.place,
+            **self.models,
             pipelines=[{**table, "paused": table["name"] in self.paused} for table in given.pipelines],
+            standings=self.standings,
             partition=self.index,
             partitions=self._plan.workers,
             trace=str(self._trace),
@@ -143,7 +187,7 @@ class Worker:
             careful_until=self._suspects.careful_until,
         )
 
-    def _take(self, line: bytes) -> None:
+    async def _take(self, line: bytes) -> None:
         self._heard = self._clock.monotonic()
         try:
             self.report = _decode_report(line)
@@ -151,6 +195,16 @@ class Worker:
             _log.warning(f"worker {self.index} said what is no report: {error}")
         if self.report.ready:
             self.first_ready.set()
+        for name, report in self.report.pipelines.items():
+            await self._judge(name, report)
+
+    async def _judge(self, name: str, report: PipelineReport) -> None:
+        """Let a pipeline that the worker has stopped for its memory try again after a while, or not."""
+        if report.breaches > self._breaches.get(name, 0) and report.over:
+            self._breaches[name] = report.breaches
+            pause = await self._breach(name, report.over, report.allowed)
+            if pause is not None:
+                await self.send(Command("retry", name, after=pause))
 
     def _note_death(self, why: str, by_itself: bool) -> None:
         blame = ""
@@ -170,8 +224,9 @@ class Worker:
     async def _watch(self, child: Child) -> None:
         """Kill the child when it hangs or grows over its bound, and note why."""
         seen, since = -1, self._clock.monotonic()
+        pause = WATCH_S
         while child.running:
-            await asyncio.sleep(WATCH_S)
+            await (asyncio.sleep(pause) if pause < WATCH_S else beat(WATCH_S))
             now = self._clock.monotonic()
             doing = self._doing()
             counter = doing.counter if doing is not None else -1
@@ -180,9 +235,10 @@ class Worker:
             if counter != seen or doing is None or doing.kind == "idle":
                 seen, since = counter, now
             memory = child.memory()
+            pause = next_look(memory, self._plan.memory)
             patience = 2 * self._plan.stall_s if self.report.ready else START_S
             if memory > self._plan.memory:
-                self._why = f"it used {memory >> 20} MiB, allowed are {self._plan.memory >> 20} MiB"
+                self._too_large(f"it used {memory >> 20} MiB, allowed are {self._plan.memory >> 20} MiB")
             elif now - since > self._plan.stall_s:
                 self._why = f"it got nowhere for {self._plan.stall_s:g} s"
             elif now - self._heard > patience:
@@ -193,12 +249,28 @@ class Worker:
 
     async def command(self, do: str, pipeline: str = "") -> None:
         """Send one command; a child that is not there gets the state of things with its next assignment."""
+        await self.send(Command(do, pipeline))
+
+    async def send(self, command: Command) -> None:
+        """Send a command as it is."""
         if self._child is not None and self._child.running:
-            await self._child.write_line(msgspec.json.encode(Command(do, pipeline)))
+            await self._child.write_line(msgspec.json.encode(command))
+
+    async def end(self, why: str) -> None:
+        """Kill it for the sake of others; it is started again, and no message is blamed for it."""
+        if self._child is not None and self._child.running and not self._why:
+            self._too_large(why)
+            self._for_others = True
+            await self._child.kill()
+
+    def _too_large(self, why: str) -> None:
+        self._why = why
+        self._breached(f"worker-{self.index}", f"worker {self.index} is stopped: {why}")
 
     async def drain(self) -> None:
         """Ask for a last checkpoint and wait for the end; kill what has not ended after 4 s."""
         self._drain.set()
+        self.wake()
         child = self._child
         if child is None or not child.running:
             return
@@ -214,9 +286,16 @@ class Worker:
 class WorkerPool:
     """All workers of a node; a service."""
 
-    def __init__(self, plan: WorkerPlan, clock: Clock, log_end: Callable[[], int]) -> None:
+    def __init__(self, plan: WorkerPlan, clock: Clock, log_end: Callable[[], int], breached: Breached = lambda *_: None) -> None:
         self.ready = asyncio.Event()
-        self.workers = [Worker(plan, index, clock, log_end) for index in range(plan.workers)]
+        self._clock = clock
+        self._breached = breached
+        self._file = plan.run_dir / "breaches.json"
+        self._breaches = load_breaches(self._file)
+        self._breaches.keep_only({table["name"] for table in plan.assignment.pipelines})
+        self.workers = [Worker(plan, index, clock, log_end, self._breach, breached) for index in range(plan.workers)]
+        for name in self.quarantined:
+            self.mark(name, True)
 
     async def run(self) -> None:
         """Keep the workers running until they are drained, or cancelled."""
@@ -242,10 +321,54 @@ class WorkerPool:
         for worker in self.workers:
             (worker.paused.add if paused else worker.paused.discard)(pipeline)
 
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """Pipelines that run no more until a person says so: they took too much memory, too often. Why, in one sentence."""
+        return self._breaches.quarantined
+
+    async def _breach(self, pipeline: str, used: int, allowed: int) -> float | None:
+        """Count what was too much, and say so; see `Breach`."""
+        pause = self._breaches.breach(pipeline, used, allowed, self._clock.now())
+        words = f"pipeline {pipeline} is stopped: it used {show_size(used)} of {show_size(allowed)}"
+        if pause is None:
+            words = f"pipeline {pipeline} is quarantined: {self.quarantined[pipeline]}"
+            self.mark(pipeline, True)
+            await asyncio.gather(*[worker.command("pause", pipeline) for worker in self.workers])
+        save_breaches(self._file, self._breaches)
+        _log.error(words)
+        self._breached(pipeline, words)
+        return pause
+
     async def command(self, do: str, pipeline: str) -> None:
-        """`pause` or `resume` a pipeline on all workers, and in their next lives."""
+        """`pause` or `resume` a pipeline on all workers, and in their next lives; `resume` ends a quarantine."""
         self.mark(pipeline, do == "pause")
+        if do == "resume" and self._breaches.forgive(pipeline):
+            save_breaches(self._file, self._breaches)
+        for worker in self.workers if do == "resume" else ():
+            worker.wake()
         await asyncio.gather(*[worker.command(do, pipeline) for worker in self.workers])
+
+    async def change_models(self, models: list[dict[str, Any]], shadows: dict[str, str], epoch: int) -> None:
+        """Bring other models to all workers, and to their next lives."""
+        for worker in self.workers:
+            worker.models = {"models": models, "shadows": shadows, "epoch": epoch}
+        command = Command("models", models=models, shadows=shadows, epoch=epoch)
+        await asyncio.gather(*[worker.send(command) for worker in self.workers])
+
+    def stand(self, standings: dict[str, Standing]) -> None:
+        """Note what pipelines are given of the node, for the workers' next lives."""
+        for worker in self.workers:
+            worker.standings = standings
+
+    async def change_standings(self, standings: dict[str, Standing]) -> None:
+        """Give pipelines more or less of the node, on all workers and in their next lives."""
+        self.stand(standings)
+        await asyncio.gather(*[worker.send(Command("standings", standings=standings)) for worker in self.workers])
+
+    @property
+    def deaths(self) -> int:
+        """How often workers were started again, all together."""
+        return sum(worker.restarts.total for worker in self.workers)
 
     async def drain(self) -> None:
         """Store all and end."""

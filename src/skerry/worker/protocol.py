@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 
 from skerry.core.histogram import Histogram
+from skerry.inference import DriftReport
+from skerry.pipeline import Standing
 
 
 class Assignment(msgspec.Struct):
@@ -16,7 +18,11 @@ class Assignment(msgspec.Struct):
         base: directory of the configuration file; feature functions are imported from there.
         poison: messages and windows, by pipeline, that are not tried again.
         careful_until: up to this log sequence messages are taken one by one, since one of them ended a worker.
+        cache: directory for optimized graphs; empty for none.
         trace: file that says what is being worked on.
+        shadows: by model name, the version that runs beside the active one.
+        epoch: counts the changes of models; what a version did is told by the epoch it began in.
+        standings: what each pipeline is given of the node, those that are not named all.
     """
 
     node: str
@@ -31,19 +37,91 @@ class Assignment(msgspec.Struct):
     base: str
     trace: str
     threads: int = 1
+    cache: str = ""
     poison: dict[str, list[str]] = {}
     careful_until: int = 0
+    shadows: dict[str, str] = {}
+    epoch: int = 0
+    standings: dict[str, Standing] = {}
 
 
 class Command(msgspec.Struct):
-    """A later line to the worker: `drain` (checkpoint and end), `pause` or `resume` of a pipeline."""
+    """A later line to the worker: `drain` (checkpoint, end), `pause`, `resume` or `retry` of a pipeline, `standings`, `models`.
+
+    `retry` lets one go on, `after` so many seconds, that was stopped for its memory.
+
+    `models` brings the models as they are now, with their shadows: pipelines whose reference means another version by that load
+    it beside the one that runs, try it, and swap between two feeds. `standings` brings what all pipelines are given of the node.
+    """
 
     do: str
     pipeline: str = ""
+    models: list[dict[str, Any]] = []
+    shadows: dict[str, str] = {}
+    epoch: int = 0
+    after: float = 0.0
+    standings: dict[str, Standing] = {}
+
+
+class ModelReport(msgspec.Struct):
+    """What one version of a model did in one pipeline partition, since the worker started.
+
+    Attributes:
+        epoch: of the change that brought it.
+        nan: scores that were not a number although their row was.
+        load_seconds: loading and warming it. memory: bytes that the process grew by meanwhile.
+        failure: why it was not taken; the version before runs on.
+    """
+
+    model: str
+    version: str
+    epoch: int = 0
+    runs: int = 0
+    rows: int = 0
+    errors: int = 0
+    nan: int = 0
+    seconds: float = 0.0
+    load_seconds: float = 0.0
+    memory: int = 0
+    failure: str = ""
+
+
+class ShadowReport(msgspec.Struct):
+    """A version that runs beside the active one, on the same rows; what it answers is compared and thrown away.
+
+    Attributes:
+        against: the version it was compared with.
+        sum_difference, max_difference: of the scores, absolute.
+        labels, agreed: rows with two labels, and those whose labels were the same.
+        skipped: rows that it was not given, since it takes too long to keep up.
+        memory: bytes that the process grew by as it was loaded.
+    """
+
+    model: str
+    version: str
+    against: str
+    runs: int = 0
+    rows: int = 0
+    errors: int = 0
+    nan: int = 0
+    seconds: float = 0.0
+    sum_difference: float = 0.0
+    max_difference: float = 0.0
+    labels: int = 0
+    agreed: int = 0
+    skipped: int = 0
+    memory: int = 0
+    failure: str = ""
 
 
 class PipelineReport(msgspec.Struct):
-    """How one pipeline partition stands."""
+    """How one pipeline partition stands.
+
+    Attributes:
+        latency: from the arrival at the broker to the event. age: from the end of the window, by the device's clock, to the event.
+        memory: bytes that the worker grew by while this pipeline was fed. over: what it was when it was stopped for that, until it
+            goes on. allowed: what it may take. breaches: how often it was stopped, since the worker started.
+    """
 
     state: str
     books: dict[str, Any] = {}
@@ -58,17 +136,28 @@ class PipelineReport(msgspec.Struct):
     latency: Histogram = msgspec.field(default_factory=Histogram)
     recent_p50_ms: float | None = None
     recent_p99_ms: float | None = None
+    age: Histogram = msgspec.field(default_factory=Histogram)
+    age_p50_ms: float | None = None
+    age_p99_ms: float | None = None
     infer_seconds: float = 0.0
     infer_runs: int = 0
     infer_rows: int = 0
     model: str = ""
     version: str = ""
+    drift: DriftReport = msgspec.field(default_factory=DriftReport)
+    models: list[ModelReport] = []
+    shadow: ShadowReport | None = None
+    memory: int = 0
+    allowed: int = 0
+    over: int = 0
+    breaches: int = 0
 
 
 class Report(msgspec.Struct):
-    """A line from the worker, about twice a second: its heartbeat."""
+    """A line from the worker, about twice a second: its heartbeat. `waiting`: why it cannot read the log now."""
 
     ready: bool
     pipelines: dict[str, PipelineReport] = {}
     failed: str = ""
+    waiting: str = ""
     cpu_seconds: float = 0.0

@@ -1,0 +1,99 @@
+"""The node beside its pipelines: uplink, cluster and storage. Pure."""
+
+from typing import Any
+
+from skerry.dashboard.html import Html, card, count, empty, facts, h, join, pill, size, table
+from skerry.dashboard.overview import processes_table, resources
+
+Row = dict[str, Any]
+
+
+def titled(title: str, *parts: Html) -> Html:
+    """A page's heading and its parts."""
+    return join([h("header", h("h1", title), class_="page-head"), *parts])
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in value) or "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items()) or "–"
+    return "–" if value is None or value == "" else f"{value:,}" if isinstance(value, int) else value
+
+
+def _named(row: Row) -> Html:
+    """All that a part says of itself, with bytes as sizes."""
+    shown = []
+    for key, value in row.items():
+        if key == "sentence":
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        words = key.replace("_", " ")
+        shown.append((words[:1].upper() + words[1:], size(value) if number and "bytes" in key else _shown(value)))
+    return facts(shown)
+
+
+def uplink(found: Row) -> Html:
+    """The link to the centre, and this node as a centre."""
+    own, received = found.get("uplink"), found.get("received")
+    if not own:
+        mend = 'Set uplink.url in skerry.toml, and the sink "uplink" in a pipeline.'
+        body = card("Link", empty("This node sends nothing to a centre.", mend), wide=True)
+    else:
+        state = pill("paused", "warn") if own.get("paused") else pill("on", "good")
+        body = card("Link", h("p", state, f" {own.get('sentence', '')}"), _named(own), wide=True)
+    centre = card("Received from other nodes", _named(received), wide=True) if received else Html("")
+    return titled("Uplink", body, centre)
+
+
+def cluster(status: Row) -> Html:
+    """Members, leader and placement."""
+    found = status.get("cluster")
+    if not found:
+        mend = "With [cluster] enabled in skerry.toml several boxes work as one."
+        body = card("Cluster", empty("One node, no cluster.", mend), wide=True)
+        return titled("Cluster", body)
+    members = found.get("members") or []
+    rows = [
+        (
+            h("b", row.get("id")), pill(row.get("status"), "good" if row.get("status") == "online" else "warn"),
+            row.get("address") or "–", ", ".join(row.get("capabilities") or []) or "–",
+        )
+        for row in members
+    ]  # fmt: skip
+    table_ = table("Members", ("Node", "Status", "Address", "Capabilities"), rows) if rows else empty("No members are known.")
+    rest = {key: value for key, value in found.items() if key != "members"}
+    listed = card("Members", h("p", found.get("sentence", "")), table_, wide=True)
+    return titled("Cluster", listed, card("State", _named(rest), wide=True))
+
+
+def storage(status: Row) -> Html:
+    """The disk, part by part; memory, CPU and processes."""
+    found = status.get("storage") or {}
+    parts = [
+        (
+            h("b", part["name"]), size(part["bytes"]), size(part["limit"]) if part.get("limit") else "–", _meter(part),
+            part.get("when_full") or "–",
+        )
+        for part in found.get("parts") or []
+    ]  # fmt: skip
+    given = ", ".join(f"{count(number)} bytes of {what}" for what, number in (found.get("given_up") or {}).items() if number)
+    return titled(
+        "Storage",
+        card(
+            "Disk", h("p", found.get("sentence", "")), h("p", f"Given up: {given or 'nothing'}.", class_="soft"),
+            table("Parts of the disk", ("Part", "Taken", "Of", "Fill", "When it is full"), parts, (1, 2)), wide=True,
+        ),
+        card("Memory, CPU, network", resources(status), wide=True),
+        card("Processes", processes_table(status.get("processes") or []), wide=True),
+    )  # fmt: skip
+
+
+def _meter(part: Row) -> Html:
+    if not part.get("limit"):
+        return Html("–")
+    ratio = min(1.0, part["bytes"] / part["limit"])
+    return h("span", h("i", style=f"width:{100 * ratio:.1f}%"), class_="meter", role="img", aria_label=f"{100 * ratio:.1f} % full")
+

@@ -1,0 +1,147 @@
+"""The node's alarms: read from the event log when they are asked for, with what people did about them kept in the store."""
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from skerry.core.clock import Clock, to_rfc3339
+from skerry.core.errors import OverloadedError
+
+if TYPE_CHECKING:
+    from skerry.store import KeyValueStore
+
+Row = dict[str, Any]
+PREFIX = b"skerry/alarms/"
+KEEP_S = 90 * 86_400.0
+MOST_FIRING, MOST_ENDED, MOST_COMMENTS, MOST_NOTES = 10_000, 200, 50, 10_000
+MOST_READ = 50_000
+"""Events that one question reads at the most; a longer log is read in several, and `complete` says so."""
+
+
+class Doing(msgspec.Struct, frozen=True):
+    """Who did something, when, and what they wrote. `until`: of a shelf."""
+
+    by: str
+    at: str
+    comment: str = ""
+    until: str | None = None
+
+
+class Note(msgspec.Struct):
+    """What people did about one alarm."""
+
+    acknowledged: Doing | None = None
+    shelved: Doing | None = None
+    comments: list[Doing] = []
+
+
+class EventLog(Protocol):
+    """Where alarms are read from."""
+
+    def alarm_events(self, after: int) -> AsyncIterator[tuple[int, bytes | None]]:
+        """Sequence and payload of events behind a sequence, up to the end; None for one that belongs to no alarm."""
+        ...
+
+
+class Alarms:
+    """Alarms that fire and that ended last. `over`: alarms that were left out since too many fire at once."""
+
+    def __init__(self, log: EventLog, store: Callable[[], Awaitable["KeyValueStore"]], path: Path, clock: Clock) -> None:
+        self.over = 0
+        self._log, self._store, self._path, self._clock = log, store, path, clock
+        self._after = 0
+        self._firing: dict[str, Row] = {}
+        self._ended: OrderedDict[str, Row] = OrderedDict()
+        self._notes: dict[str, Note] | None = None
+        self._reading = asyncio.Lock()
+
+    async def shown(self) -> Row:
+        """`{alarms, complete}`: those that fire, the newest first, then those that ended last."""
+        async with self._reading:
+            complete = await self._read()
+            notes = await self._known()
+        found = [*reversed(self._firing.values()), *reversed(self._ended.values())]
+        return {"alarms": [self._row(row, notes) for row in found], "complete": complete}
+
+    async def note(self, id: str, what: str, by: str, comment: str, duration: int = 0) -> Row | None:
+        """Keep what somebody did, durable when this returns; the alarm's row, None where there is none of that id."""
+        async with self._reading:
+            await self._read()
+            row = self._firing.get(id) or self._ended.get(id)
+            if row is None:
+                return None
+            notes = await self._known()
+            note = msgspec.structs.replace(notes.get(id, Note()))
+            now = self._clock.now()
+            doing = Doing(by, to_rfc3339(now), comment, to_rfc3339(now + duration) if duration else None)
+            if what == "acknowledge":
+                note.acknowledged = doing
+            elif what == "shelve":
+                note.shelved = doing
+            elif what == "unshelve":
+                note.shelved = None
+            else:
+                note.comments = [*note.comments, doing]
+            if len(note.comments) > MOST_COMMENTS or (id not in notes and len(notes) >= MOST_NOTES):
+                mend = f"at most {MOST_COMMENTS} comments an alarm"
+                raise OverloadedError("too much is written beside alarms already", mend=mend)
+            await (await self._store()).set(PREFIX + id.encode(), msgspec.json.encode(note), ttl=KEEP_S)
+            notes[id] = note
+            return self._row(row, notes)
+
+    async def _read(self) -> bool:
+        """Read on in the log; whether its end was reached."""
+        read = 0
+        async for sequence, payload in self._log.alarm_events(self._after):
+            self._after, read = sequence, read + 1
+            if payload is not None:
+                self._take(json.loads(payload))
+            if read >= MOST_READ:
+                return False
+        return True
+
+    def _take(self, event: Row) -> None:
+        alarm = event["alarm_id"]
+        before = self._firing.pop(alarm, None)
+        since = before["since"] if before else event["start"]
+        names = ("alarm_id", "pipeline", "key", "severity", "label", "score", "flaps")
+        row = {**{name: event.get(name) for name in names}, "since": since, "last": event["end"], "state": event["state"]}
+        if event["state"] == "firing":
+            if len(self._firing) >= MOST_FIRING:
+                self.over += 1
+                return
+            self._firing[alarm] = row
+            return
+        peak = before or row
+        self._ended[alarm] = {**row, "severity": peak["severity"], "label": peak["label"], "score": peak["score"]}
+        while len(self._ended) > MOST_ENDED:
+            self._ended.popitem(last=False)
+
+    async def _known(self) -> dict[str, Note]:
+        """What was noted; the store is opened only where there is one, or something to write."""
+        if self._notes is None:
+            found: dict[str, Note] = {}
+            if await asyncio.to_thread(self._path.exists):
+                async for key, value in (await self._store()).scan(prefix=PREFIX):
+                    found[key.removeprefix(PREFIX).decode(errors="replace")] = msgspec.json.decode(value, type=Note)
+                    if len(found) >= MOST_NOTES:
+                        break
+            self._notes = found
+        return self._notes
+
+    def _row(self, row: Row, notes: dict[str, Note]) -> Row:
+        note = notes.get(row["alarm_id"], Note())
+        shelved = note.shelved
+        if shelved is not None and (shelved.until or "") <= to_rfc3339(self._clock.now()):
+            shelved = None
+        return {
+            **row,
+            "acknowledged": msgspec.to_builtins(note.acknowledged),
+            "shelved": msgspec.to_builtins(shelved),
+            "comments": msgspec.to_builtins(note.comments),
+        }

@@ -1,0 +1,124 @@
+"""What people do on the pages, in a real browser on a real node: each reaches the node, and what fails says why."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.dashboard.conftest import ON, page_of
+from tests.dashboard.test_pages import AUDIT, PIPELINE, Visit, publish
+from tests.fixtures.node import RunningNode, until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    with RunningNode(tmp_path_factory.mktemp("node"), PIPELINE, env=ON) as running:
+        publish(running, [1, 1, 9, 9])
+        until(lambda: running.pipeline("level")["events"], 20, "the alarm")
+        yield running
+
+
+def test_a_pipeline_is_paused_and_its_dead_letters_are_retried_and_forgotten(browser: "Browser", node: RunningNode) -> None:
+    visit = Visit(browser, page_of(node))
+    page = visit.go("/pipelines/level")
+    letters = page.get_by_role("region", name="Dead letters")
+    assert "rubbish" in letters.inner_text()
+    way = page.get_by_role("list", name="The way of a message")
+    assert "devices/+/level" in way.inner_text()
+    assert "score above 5" in way.inner_text()
+    page.get_by_role("button", name="Pause").click()
+    until(lambda: node.pipeline("level")["state"] == "paused", 20, "it is paused")
+    page.get_by_text("they wait in the log").first.wait_for()
+    page.get_by_role("button", name="Resume").click()
+    until(lambda: node.pipeline("level")["state"] == "running", 20, "it goes on")
+    page.get_by_role("button", name="Retry dead letters").click()
+    until(lambda: sum(node.pipeline("level")["ledger"]["dead_letters"].values()) >= 1, 20, "it is dead again")
+    page.get_by_role("button", name="Forget dead letters").click()
+    page.get_by_role("button", name="Cancel").wait_for()
+    page.keyboard.press("Escape")  # means no
+    page.get_by_role("button", name="Cancel").wait_for(state="detached")
+    assert node.deadletters("level")
+    page.get_by_role("button", name="Forget dead letters").click()
+    page.get_by_role("button", name="Forget them").click()
+    until(lambda: not node.deadletters("level"), 20, "they are forgotten")
+    assert visit.faults == []
+    visit.close()
+
+
+def test_a_device_is_added_with_a_credential_to_download_and_revoked(browser: "Browser", node: RunningNode) -> None:
+    visit = Visit(browser, page_of(node))
+    page = visit.go("/devices")
+    page.get_by_label("Device id").fill("pump-7")
+    page.get_by_role("button", name="Add with a password").click()
+    with page.expect_download() as awaited:
+        page.get_by_role("button", name="Download it").click()
+    password = awaited.value.path().read_text().strip()
+    assert awaited.value.suggested_filename == "pump-7.password"
+    assert len(password) >= 16
+    page.get_by_role("link", name="pump-7").wait_for()
+    page.get_by_role("button", name="Add with a password").click()  # it is there already
+    page.get_by_text("there is a device").or_(page.get_by_text("already")).first.wait_for()
+
+    page = visit.go("/devices/pump-7")
+    page.get_by_role("button", name="Revoke").click()
+    page.get_by_role("button", name="Revoke it").click()
+    page.locator(".pill", has_text="revoked").wait_for()
+    with node.client() as client:
+        assert client.get("/api/v1/devices/pump-7")["revoked"]
+    assert visit.faults == []
+    visit.close()
+
+
+def test_history_is_chosen_zoomed_compared_and_exported(browser: "Browser", node: RunningNode) -> None:
+    visit = Visit(browser, page_of(node))
+    with node.client() as client:
+        names = until(lambda: [row["name"] for row in client.get("/api/v1/series")["series"]], 20, "series")
+    chosen = next(name for name in names if name.endswith("/level"))
+    other = next(name for name in names if name != chosen)
+    page = visit.go("/data")
+    page.get_by_text("Nothing is chosen.").wait_for()
+    page.get_by_role("button", name=chosen, exact=True).click()
+    plot = page.get_by_role("region", name="Plot")
+    plot.get_by_role("img").first.wait_for()
+    assert chosen in str(plot.get_by_role("img").first.get_attribute("aria-label"))
+    page.get_by_label("Stretch").select_option("5 minutes")
+    plot.get_by_text("all samples").wait_for()
+    page.get_by_role("button", name=other, exact=True).click()
+    page.get_by_label("Show").select_option("each in its own plot")
+    until(lambda: plot.locator("figure, .empty").count() == 2, 20, "two plots")
+    with page.expect_download() as awaited:
+        page.get_by_role("button", name="Export as CSV").click()
+    lines = awaited.value.path().read_text().splitlines()
+    assert lines[0] == "time,series,value"
+    assert [line.rsplit(",", 1)[1] for line in lines if f'"{chosen}"' in line][:4] == ["1.0", "1.0", "9.0", "9.0"]
+    page.get_by_role("button", name="Earlier").click()
+    plot.get_by_text("nothing was kept").or_(plot.get_by_role("img")).first.wait_for()
+    assert page.evaluate(AUDIT) == []
+    assert visit.faults == []
+    visit.close()
+
+
+def test_an_alarm_is_acknowledged_commented_on_and_shelved(browser: "Browser", node: RunningNode) -> None:
+    visit = Visit(browser, page_of(node))
+    page = visit.go("/alarms")
+    page.get_by_role("link", name="tank<1>").first.click()
+    done = page.get_by_role("region", name="What was done")
+    done.get_by_text("Nobody has done anything").wait_for()
+    page.get_by_label("Comment (optional)").fill("on my way")
+    page.get_by_role("button", name="Acknowledge").click()
+    done.get_by_text("on my way").wait_for()
+    page.get_by_label("Shelve for").select_option("8 hours")
+    page.get_by_role("button", name="Shelve", exact=True).click()
+    done.get_by_text("Shelved").wait_for()
+    with node.client() as client:
+        row = client.get("/api/v1/alarms")["alarms"][0]
+    assert (row["acknowledged"]["by"], row["acknowledged"]["comment"]) == ("loopback", "on my way")
+    assert row["shelved"]["until"] > row["shelved"]["at"]
+    assert page.evaluate(AUDIT) == []
+    page = visit.go("/")
+    page.get_by_text("No alarm is firing.").wait_for()  # what is shelved is out of sight
+    assert visit.faults == []
+    visit.close()
