@@ -1,11 +1,14 @@
 """`make test`: the whole suite in processes, three at once, since tests wait more than they compute; with arguments pytest alone.
 
-Each one's output comes when it has ended.
+Each one's output comes when it has ended. Where a few tests failed, those run once more alone: one that fails again
+is a fault, one that passes was too slow beside the others and is named at the end, to be looked into.
 """
 
 import concurrent.futures
+import json
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -18,6 +21,8 @@ GROUPS = (
 )
 """Folders of a process each; everything else is the last one's. The longest come first."""
 AT_ONCE = 3
+MOST_AGAIN = 3
+"""Failed tests that get a second run; more of them are no accident."""
 _PRINTING = threading.Lock()
 
 
@@ -33,12 +38,34 @@ def main(arguments: list[str]) -> int:
     pytest = [sys.executable, "-m", "pytest"]
     if arguments:
         return subprocess.call([*pytest, *arguments], cwd=ROOT)
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+    with tempfile.TemporaryDirectory() as notes, concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         found = groups(ROOT / "tests")
-        order = [found[0], found[-1], *found[1:-1]]
+        order = [names for names in (found[0], found[-1], *found[1:-1]) if names]
+        caches = [Path(notes) / str(at) for at in range(len(order))]
         print(f"{len(order)} processes, {AT_ONCE} at once; the output of each comes when it has ended", flush=True)
-        codes = list(pool.map(lambda names: _run([*pytest, "-p", "no:cacheprovider", *names]), order))
-    return next((code for code in codes if code), 0)
+        codes = list(pool.map(lambda cache, names: _run([*pytest, "-o", f"cache_dir={cache}", *names]), caches, order))
+        failed = again(codes, caches)
+    code = next((code for code in codes if code), 0)
+    if not failed:
+        return code
+    print(f"once more, with nothing beside: {' '.join(failed)}", flush=True)
+    code = _run([*pytest, "-p", "no:cacheprovider", *failed])
+    if not code:
+        print(f"failed beside the others, passed alone: {' '.join(failed)}", flush=True)
+    return code
+
+
+def again(codes: list[int], caches: list[Path]) -> list[str]:
+    """Tests to run a second time; none where all passed, where a process failed otherwise, or where too many failed."""
+    failed: list[str] = []
+    for code, cache in zip(codes, caches, strict=True):
+        if code == 0:
+            continue
+        notes = cache / "v" / "cache" / "lastfailed"
+        if code != 1 or not notes.exists():  # 1: tests failed; all else is no test's failure
+            return []
+        failed += json.loads(notes.read_text())
+    return failed if len(failed) <= MOST_AGAIN and all("::" in name for name in failed) else []
 
 
 def _run(argv: list[str]) -> int:
