@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from skerry.cluster.manager import ClusterManager
     from skerry.cluster.members import Change, EdgeNode, NodeStatus, Timing
     from skerry.cluster.records import Partition
-    from skerry.cluster.shared import Shared, certificate_files, equip, found
 
 __getattr__ = lazy(
     __name__,
@@ -31,11 +30,7 @@ __getattr__ = lazy(
         "NodeStatus": "members",
         "Partition": "records",
         "Pending": "join_port",
-        "Shared": "shared",
         "Timing": "members",
-        "certificate_files": "shared",
-        "equip": "shared",
-        "found": "shared",
         "has_joined": "joining",
         "hello_of": "joining",
         "join": "joining",
@@ -44,6 +39,5 @@ __getattr__ = lazy(
 
 __all__ = [
     "Change", "ClusterConfig", "ClusterManager", "EdgeNode", "Found", "JetStreamLeases", "JoinPort", "Joined", "Leases",
-    "MemoryLeases", "NodeStatus", "Partition", "Pending", "Shared", "Timing", "certificate_files", "equip", "found",
-    "has_joined", "hello_of", "join",
+    "MemoryLeases", "NodeStatus", "Partition", "Pending", "Timing", "has_joined", "hello_of", "join",
 ]  # fmt: skip

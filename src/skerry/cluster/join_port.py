@@ -11,7 +11,6 @@ import msgspec
 
 from skerry.cluster.admission import LONGEST_LINE, Answer, Ask, Hello, code_of, judge
 from skerry.cluster.config import ClusterConfig
-from skerry.cluster.joining import host_of
 from skerry.cluster.members import EdgeNode
 from skerry.cluster.tickets import check_token, mint, new_ticket
 from skerry.core import log
@@ -218,10 +217,15 @@ class JoinPort:
             await cancel_and_wait(gone)
 
     async def _welcome(self, ask: Ask, warnings: tuple[str, ...]) -> Answer:
-        names = tuple(dict.fromkeys((*host_of(ask.address), *ask.names)))[:MOST_NAMES]
+        names = tuple(dict.fromkeys((*_host(ask.address), *ask.names)))[:MOST_NAMES]
         certificate = issue_node(self._authority, ask.request.encode(), ask.node, names, self._clock.now())
         await self._cluster.readmit(ask.node)
         _log.info(f"{ask.node} ({ask.address}) has joined")
         return Answer(
             warnings=warnings, certificate=certificate.decode(), members=tuple(self._cluster.members()), share=dict(self._share())
         )
+
+
+def _host(address: str) -> tuple[str, ...]:
+    host = address.rpartition(":")[0].strip("[]")
+    return (host,) if host else ()

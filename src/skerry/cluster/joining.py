@@ -125,7 +125,7 @@ class _Joining:
         self._tell(f"{hello.id} let it in; the certificate is kept in {self._folder}")
         told = tuple(dict.fromkeys((*warnings, *answer.warnings)))
         joined = Joined(hello.site, hello.id, answer.members, answer.share, told)
-        await asyncio.to_thread(keep, self._folder, hello.ca, answer.certificate, asked.key, joined)
+        await asyncio.to_thread(_keep, self._folder, hello.ca, answer.certificate, asked.key, joined)
         return joined
 
     def _check(self, hello: Hello, took_s: float) -> tuple[str, ...]:
@@ -152,12 +152,6 @@ async def hello_of(address: str) -> Found:
     """Who answers at a join port; no reason to trust it. Raises `UnavailableError`."""
     async with _connected(address) as (_, _, hello):
         return Found(hello.id, hello.site, hello.version, hello.address or address)
-
-
-def host_of(address: str) -> tuple[str, ...]:
-    """The host of `host:port`, for a certificate; nothing where there is none."""
-    host = address.rpartition(":")[0].strip("[]")
-    return (host,) if host else ()
 
 
 def hello_code(hello: Hello) -> str:
@@ -205,8 +199,8 @@ async def _line(reader: asyncio.StreamReader, kind: type[T], seconds: float, whe
         ) from error
 
 
-def keep(folder: Path, ca: str, certificate: str, key: bytes, joined: Joined) -> None:
-    """Put all on the disk; `joined.json` last, whole, and only then has it joined."""
+def _keep(folder: Path, ca: str, certificate: str, key: bytes, joined: Joined) -> None:
+    """All on the disk; `joined.json` last, whole, and only then has it joined."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, content in (
