@@ -44,7 +44,7 @@ def test_defaults() -> None:
     config = broker()
     assert config.address == ("127.0.0.1", 1883)
     assert config.max_payload_bytes == 1 << 20
-    assert (config.sync, config.retention.age, config.max_connections, config.anonymous) == ("1s", "24h", 10_000, False)
+    assert (config.sync, config.retention.age, config.max_connections, config.anonymous) == ("auto", "24h", 10_000, False)
 
 
 @pytest.mark.parametrize(

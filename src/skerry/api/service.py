@@ -144,9 +144,7 @@ class Api:
                 self._gate.note(request, event, answer)
             return answer
 
-        return msgspec.structs.replace(
-            route, handler=guarded, before=lambda request: self._gate.admit(request, scope(request))
-        )
+        return msgspec.structs.replace(route, handler=guarded, before=lambda request: self._gate.admit(request, scope(request)))
 
 
 class _Logged:

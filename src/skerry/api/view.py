@@ -230,9 +230,7 @@ class NodeView(Protocol):
         """Names of the history's series in order, behind one. Raises `UnavailableError` where there is no history."""
         ...
 
-    async def series_page(
-        self, name: str, start: int, end: int, every: int | None, aggregate: str, limit: int
-    ) -> Row | None:
+    async def series_page(self, name: str, start: int, end: int, every: int | None, aggregate: str, limit: int) -> Row | None:
         """`{times, values, next}` of `[start, end)`, all in microseconds; None for an unknown series. Raises `RejectedError`."""
         ...
 

@@ -137,9 +137,7 @@ class Writer:
             info.size, info.mode = size, 0o600
             self._write(info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape"))
         except ValueError as error:
-            raise RejectedError(
-                f"does not fit into a backup: {error}", where=where, mend="shorten its name"
-            ) from error
+            raise RejectedError(f"does not fit into a backup: {error}", where=where, mend="shorten its name") from error
         sha, left = hashlib.sha256(), size
         while left:
             chunk = source.read(min(_CHUNK, left))

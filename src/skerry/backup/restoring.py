@@ -172,9 +172,7 @@ def _clear(place: Path) -> None:
 
 
 class _Restoring:
-    def __init__(
-        self, config: NodeConfig, manifest: Manifest, reader: Reader, target: Path, fresh: bool, force: bool
-    ) -> None:
+    def __init__(self, config: NodeConfig, manifest: Manifest, reader: Reader, target: Path, fresh: bool, force: bool) -> None:
         self.count = 0
         self.notes: list[str] = [] if fresh else [f"{target} was there and stays as it is"]
         self._config, self._manifest, self._reader = config, manifest, reader

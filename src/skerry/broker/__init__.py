@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from skerry.broker.config import AGENT, BrokerConfig, parse_address
-from skerry.broker.routes import Routes
+from skerry.broker.routes import ALONE, Place, Routes
 from skerry.broker.subjects import to_subject, to_topic
 from skerry.core.lazy import lazy
 
@@ -96,8 +96,8 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "AGENT", "LOG", "MIB", "SHARE", "BrokerConfig", "Bucket", "Callers", "Callout", "ConnectRequest", "Connections",
-    "Decision", "Frame", "Grant", "Kept", "LogReader", "Login", "NatsServer", "Position", "Refusal", "RemoteClient",
+    "AGENT", "ALONE", "LOG", "MIB", "SHARE", "BrokerConfig", "Bucket", "Callers", "Callout", "ConnectRequest", "Connections",
+    "Decision", "Frame", "Grant", "Kept", "LogReader", "Login", "NatsServer", "Place", "Position", "Refusal", "RemoteClient",
     "Routes", "SavedStream", "Stored", "StreamPlan", "TlsPort", "Violation", "WireClient", "api", "bucket_plan",
     "end_crowding", "ensure", "fill_to", "find_binary", "header_fields", "kv_get", "kv_put", "load_streams", "log_plan",
     "parse_address", "position", "push_out", "read_kept", "read_page", "restore_stream", "save_streams", "saved_streams",

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from skerry.broker.routes import Routes, quoted, render_routes
+from skerry.broker.routes import Place, Routes, quoted, render_routes
 from skerry.core.errors import ConfigError
 from skerry.core.units import at_key, parse_duration, parse_size
 
@@ -51,7 +51,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         mqtts: `host:port` for devices with TLS.
         websocket: `host:port` for MQTT over WebSocket, at any path that begins with /mqtt; with TLS where `tls` is given.
         tls: certificate and key of `mqtts` and `websocket`.
-        sync: how often the log is synced to the disk: a duration, or `always`: before every PUBACK.
+        sync: how often the log is synced to the disk: a duration, or `always`: before every PUBACK. `auto`: `1s` for a node
+            alone, `always` for one of several.
         retention: bounds of what is not yet processed.
         max_payload: a device that sends more is disconnected.
         anonymous: clients without a user name may use devices/#, commands/# and events/#; web pages may not use WebSockets then.
@@ -61,7 +62,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mqtts: str = ""
     websocket: str = ""
     tls: BrokerTls | None = None
-    sync: str = "1s"
+    sync: str = "auto"
     retention: Retention = Retention()
     max_payload: str = "1MiB"
     max_connections: int = 10_000
@@ -77,8 +78,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("needs a certificate", where="mqtts", mend="set tls = { cert, key }; skerry init --tls makes both")
         if self.tls is not None and not (self.mqtts or self.websocket):
             raise ConfigError("is of no use without mqtts or websocket", where="tls", mend='add mqtts = "0.0.0.0:8883"')
-        if self.sync != "always" and at_key("sync", parse_duration, self.sync) <= 0:
-            raise ConfigError("must be more than 0", where="sync", allowed='a duration, or "always"')
+        if self.sync not in ("auto", "always") and at_key("sync", parse_duration, self.sync) <= 0:
+            raise ConfigError("must be more than 0", where="sync", allowed='a duration, "always" or "auto"')
         if not 1024 <= at_key("max_payload", parse_size, self.max_payload) <= CONTROL_PAYLOAD:
             raise ConfigError(f"{self.max_payload} is out of range", where="max_payload", allowed="1KiB to 8MiB")
         if not 10 <= self.max_connections <= 1_000_000:
@@ -95,6 +96,12 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not self.websocket:
             return None
         return parse_address("127.0.0.1:0" if self.tls is not None else self.websocket, "websocket")
+
+    def sync_of(self, place: Place) -> str:
+        """A duration, or `always`, for a server that stands there."""
+        if self.sync != "auto":
+            return self.sync
+        return "1s" if place.routes is None else "always"
 
     @property
     def max_payload_bytes(self) -> int:
@@ -148,6 +155,7 @@ class ServerPlan(msgspec.Struct, frozen=True):
     websocket_pages: bool = True
     max_consumers: int = 20_000
     routes: Routes | None = None
+    replicas: int = 1
 
 
 # no device id begins with $: users of the configuration are never called out, so a device of such a name could not log in
@@ -190,7 +198,7 @@ mqtt {{
   ack_wait: "2s"
   max_ack_pending: 1024
   js_api_timeout: "{WAIT_S}s"
-}}
+{_replicas(plan)}}}
 {_websocket(plan)}{render_routes(plan.routes)}
 accounts {{
   AGENT {{
@@ -217,6 +225,11 @@ authorization {{
 
 # RFC 2606: no page is there. A client that is no browser names no origin, and none is asked of it.
 _NO_PAGES = '  allowed_origins: ["https://nowhere.invalid"]\n'
+
+
+def _replicas(plan: ServerPlan) -> str:
+    """Of the server's own streams for MQTT; else it counts the servers that it knows when the first client comes: maybe too few."""
+    return "" if plan.routes is None else f"  stream_replicas: {plan.replicas}\n"
 
 
 def _websocket(plan: ServerPlan) -> str:

@@ -35,6 +35,25 @@ class Routes(msgspec.Struct, frozen=True):
         return f"Routes(name={self.name!r}, host={self.host!r}, port={self.port!r}, members={self.members!r})"
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Where a server stands among others.
+
+    Attributes:
+        name: of the server; two of one cluster must not have the same.
+        store: folder of its streams. A server alone and one of several never share one: streams of the former would be deleted.
+        routes: None for a server alone.
+        replicas: how many servers keep each stream.
+    """
+
+    name: str = "skerry"
+    store: str = "jetstream"
+    routes: Routes | None = None
+    replicas: int = 1
+
+
+ALONE = Place()
+
+
 def render_routes(routes: Routes | None) -> str:
     """The block `cluster` of the server's configuration; empty for a server alone."""
     if routes is None:

@@ -11,6 +11,7 @@ from skerry.broker.binary import find_binary
 from skerry.broker.config import AGENT, RELAY, SYSTEM, BrokerConfig, ServerPlan, render
 from skerry.broker.health import listens, look
 from skerry.broker.kept import Kept, read_kept, write_kept, write_private
+from skerry.broker.routes import ALONE, Place
 from skerry.broker.server_log import ServerLog, Violation, explain, is_refusal, is_store_failure
 from skerry.core import log
 from skerry.core.clock import Clock
@@ -41,6 +42,7 @@ class NatsServer:
     Args:
         issuer: public key that signs the answers of the log-in call-out.
         max_store: bytes that all its streams may hold.
+        place: where it stands among other servers, asked at each start.
 
     Attributes:
         ready: set while MQTT and the log answer.
@@ -50,9 +52,18 @@ class NatsServer:
         version: of the program that runs, empty before the first start.
         warning: one sentence on what does not hinder but will, empty if there is nothing.
         last: how the program ended the last time.
+        place: where it stood among other servers when it was started.
     """
 
-    def __init__(self, config: BrokerConfig, data_dir: Path, issuer: str, max_store: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        data_dir: Path,
+        issuer: str,
+        max_store: int,
+        clock: Clock,
+        place: Callable[[], Place] = lambda: ALONE,
+    ) -> None:
         self.ready = asyncio.Event()
         self.status = "the broker is starting"
         self.host = "127.0.0.1"
@@ -67,6 +78,8 @@ class NatsServer:
         self._issuer = issuer
         self._max_store = max_store
         self._clock = clock
+        self._place_now = place
+        self.place = ALONE
         self._restarts = Restarts(clock)
         self._child: Child | None = None
         self._kept: Kept | None = None
@@ -193,19 +206,20 @@ class NatsServer:
 
     def _prepare(self) -> ServerPlan:
         """Directories, ports and the configuration file; 0700 and 0600."""
-        for directory in (self._dir, self._run_dir, self._dir / "jetstream", self._dir / "log"):
+        self.place = place = self._place_now()
+        for directory in (self._dir, self._run_dir, self._dir / place.store, self._dir / "log"):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._kept = kept = self._keep()
         host, port = self._config.address
         plan = ServerPlan(
-            name="skerry",
+            name=place.name,
             client_port=kept.client_port,
             monitor_port=kept.monitor_port,
             mqtt_host=host,
             mqtt_port=port or kept.mqtt_port,
-            store_dir=str(self._dir / "jetstream"),
+            store_dir=str(self._dir / place.store),
             max_store=self._max_store,
-            sync=self._config.sync,
+            sync=self._config.sync_of(place),
             max_connections=self._config.max_connections,
             log_file=str(self._dir / "log" / "nats.log"),
             pid_file=str(self._dir / "nats.pid"),
@@ -217,6 +231,8 @@ class NatsServer:
             websocket_port=self.websocket_listener()[1],
             websocket_pages=not self._config.anonymous,
             max_consumers=max(20_000, 2 * self._config.max_connections),
+            routes=place.routes,
+            replicas=place.replicas,
         )
         self._compare_with_disk(Path(plan.store_dir))
         write_private(self._dir / "nats.conf", render(plan).encode(errors="surrogateescape"))
@@ -268,9 +284,13 @@ class NatsServer:
                 health = await look(plan.monitor_port)
                 if health.ok:
                     return
-                if health.lost_stream:
+                if plan.routes is not None:
+                    # it is not healthy as long as it does not find the others, and then it takes back from them what it lost
+                    if now - listening_since > 3:
+                        self._say(f"the broker waits for the others of the cluster: {health.error or 'it does not answer'}")
+                elif health.lost_stream:
                     raise damaged(health.lost_stream, plan.store_dir)
-                if now - listening_since > UNHEALTHY_S:
+                elif now - listening_since > UNHEALTHY_S:
                     raise UnavailableError(f"it is not healthy: {health.error or 'it does not answer'}")
             elif now - began > PATIENT_S:
                 raise UnavailableError(f"it was not ready within {PATIENT_S:g} s")

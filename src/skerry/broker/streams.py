@@ -19,7 +19,7 @@ LOG_SUBJECTS = ("$MQTT.msgs.>", "skerry.q0.>", "skerry.retry.>")
 
 
 class StreamPlan(msgspec.Struct, frozen=True):
-    """A stream to be there: what it captures, how much it may hold, and how many servers keep it (1, 3 or 5)."""
+    """A stream to be there: what it captures, how much it may hold, and how many servers keep it: 1, 3 or 5, or 0: as the log."""
 
     name: str
     subjects: tuple[str, ...]
@@ -28,7 +28,7 @@ class StreamPlan(msgspec.Struct, frozen=True):
     duplicate_window_s: int = 120
     per_subject: int = -1
     longest: int = -1
-    replicas: int = 1
+    replicas: int = 0
 
     def config(self) -> dict[str, Any]:
         """The JetStream stream configuration."""
@@ -43,13 +43,13 @@ class StreamPlan(msgspec.Struct, frozen=True):
             "max_msgs_per_subject": self.per_subject,
             "max_msg_size": self.longest,
             "storage": "file",
-            "num_replicas": self.replicas,
             "allow_direct": True,
             "duplicate_window": self.duplicate_window_s * 1_000_000_000,
+            **({"num_replicas": self.replicas} if self.replicas else {}),
         }
 
 
-def bucket_plan(name: str, max_bytes: int, replicas: int = 1) -> StreamPlan:
+def bucket_plan(name: str, max_bytes: int, replicas: int = 0) -> StreamPlan:
     """A key-value bucket: the last value of each key; a full one refuses instead of forgetting."""
     return StreamPlan(f"KV_{name}", (f"$KV.{name}.>",), max_bytes, "new", 120, 1, replicas=replicas)
 
@@ -69,7 +69,8 @@ async def ensure(client: WireClient, plan: StreamPlan) -> dict[str, Any]:
     except RejectedError as error:
         if f"({STREAM_NOT_FOUND})" not in str(error):
             raise
-        made = await api(client, f"STREAM.CREATE.{plan.name}", plan.config())
+        wanted = plan.config()
+        made = await api(client, f"STREAM.CREATE.{plan.name}", {"num_replicas": await _as_the_log(client)} | wanted)
         state: dict[str, Any] = made["state"]
         return state
     wanted = plan.config()
@@ -77,6 +78,17 @@ async def ensure(client: WireClient, plan: StreamPlan) -> dict[str, Any]:
         await api(client, f"STREAM.UPDATE.{plan.name}", info["config"] | wanted)
     found: dict[str, Any] = info["state"]
     return found
+
+
+async def _as_the_log(client: WireClient) -> int:
+    """How many servers keep the log; 1 where there is none yet."""
+    try:
+        info = await api(client, f"STREAM.INFO.{LOG}")
+    except RejectedError as error:
+        if f"({STREAM_NOT_FOUND})" not in str(error):
+            raise
+        return 1
+    return int(info["config"]["num_replicas"])
 
 
 async def stream_state(client: WireClient, name: str) -> dict[str, Any]:

@@ -85,6 +85,4 @@ def common(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More of what happens.")] = False,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
-    context.obj = Session(
-        config_file=config, json=json, url=url, quiet=quiet, verbose=verbose, token_file=token_file, ca=ca
-    )
+    context.obj = Session(config_file=config, json=json, url=url, quiet=quiet, verbose=verbose, token_file=token_file, ca=ca)

@@ -22,9 +22,7 @@ _Agg = Annotated[str, typer.Option(help="mean, min, max, sum, last, count or a q
 
 
 @app.command()
-def series(
-    context: typer.Context, prefix: Annotated[str, typer.Option(help="Only series whose names begin so.")] = ""
-) -> None:
+def series(context: typer.Context, prefix: Annotated[str, typer.Option(help="Only series whose names begin so.")] = "") -> None:
     """List the series of the history."""
     here = session(context)
     with _history(here) as source:

@@ -30,7 +30,6 @@ def run(context: typer.Context) -> None:
             mend="mend node.data_dir or its owner",
         ) from error
 
-
     def tell(running: node.Node) -> None:
         from skerry.cli.next_steps import next_steps  # late: only on a terminal
 

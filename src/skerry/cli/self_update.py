@@ -74,7 +74,7 @@ def self_update(
         if found.newer is None:
             says = f"cannot look for a newer one: {found.why}; nothing depends on it"
         elif found.newer:
-            says = f"{found.newest} is there; docs/operations.md, \"Upgrade\", says how to install it"
+            says = f'{found.newest} is there; docs/operations.md, "Upgrade", says how to install it'
         else:
             says = "there is no newer one"
         paper.line(clean(f"skerry {found.installed} is installed; {says}"))

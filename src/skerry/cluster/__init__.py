@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skerry.cluster.manager import ClusterManager
     from skerry.cluster.members import Change, EdgeNode, NodeStatus, Timing
     from skerry.cluster.records import Partition
+    from skerry.cluster.servers import Servers, place_of, read_servers, route_password, write_servers
 
 __getattr__ = lazy(
     __name__,
@@ -30,14 +31,20 @@ __getattr__ = lazy(
         "NodeStatus": "members",
         "Partition": "records",
         "Pending": "join_port",
+        "Servers": "servers",
         "Timing": "members",
         "has_joined": "joining",
         "hello_of": "joining",
         "join": "joining",
+        "place_of": "servers",
+        "read_servers": "servers",
+        "route_password": "servers",
+        "write_servers": "servers",
     },
 )
 
 __all__ = [
     "Change", "ClusterConfig", "ClusterManager", "EdgeNode", "Found", "JetStreamLeases", "JoinPort", "Joined", "Leases",
-    "MemoryLeases", "NodeStatus", "Partition", "Pending", "Timing", "has_joined", "hello_of", "join",
+    "MemoryLeases", "NodeStatus", "Partition", "Pending", "Servers", "Timing", "has_joined", "hello_of", "join", "place_of",
+    "read_servers", "route_password", "write_servers",
 ]  # fmt: skip

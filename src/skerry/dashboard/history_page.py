@@ -112,8 +112,8 @@ def _choice(browser: Browser, name: str, redraw: Redraw) -> None:
             browser.chosen.remove(name)
         elif len(browser.chosen) < MOST_SERIES:
             browser.chosen.append(name)
-        made.props(f'aria-pressed={"true" if name in browser.chosen else "false"}')
+        made.props(f"aria-pressed={'true' if name in browser.chosen else 'false'}")
         await redraw()
 
     made = button(name, toggle, "choice")
-    made.props(f'aria-pressed={"true" if name in browser.chosen else "false"}')
+    made.props(f"aria-pressed={'true' if name in browser.chosen else 'false'}")

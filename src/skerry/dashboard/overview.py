@@ -143,8 +143,7 @@ def _warnings(warnings: Sequence[str]) -> Html:
 def processes_table(processes: Sequence[Row]) -> Html:
     """A row a process."""
     rows = [
-        (row["name"], row["pid"] or "–", size(row["memory"]), f"{row['cpu_s']:,.1f} s", count(row["restarts"]))
-        for row in processes
+        (row["name"], row["pid"] or "–", size(row["memory"]), f"{row['cpu_s']:,.1f} s", count(row["restarts"])) for row in processes
     ]
     return table("Processes", ("Process", "PID", "Memory", "CPU time", "Restarts"), rows, range(1, 5))
 

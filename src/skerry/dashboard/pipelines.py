@@ -111,9 +111,7 @@ def letters(rows: Sequence[Row], more: bool) -> Html:
     """Dead letters, oldest first."""
     if not rows:
         return empty("There are no dead letters.", "What cannot be decoded, comes too late or fails in the model is kept here.")
-    shown = [
-        (row["reason"], row["topic"], h("code", _payload(row)), row["detail"], moment(row["at"])) for row in rows
-    ]
+    shown = [(row["reason"], row["topic"], h("code", _payload(row)), row["detail"], moment(row["at"])) for row in rows]
     note = h("p", "There are more; these are the oldest.", class_="soft") if more else None
     return join([table("Dead letters", ("Reason", "Topic", "Payload", "Why", "When (UTC)"), shown), note])
 

@@ -96,4 +96,3 @@ def _meter(part: Row) -> Html:
         return Html("–")
     ratio = min(1.0, part["bytes"] / part["limit"])
     return h("span", h("i", style=f"width:{100 * ratio:.1f}%"), class_="meter", role="img", aria_label=f"{100 * ratio:.1f} % full")
-

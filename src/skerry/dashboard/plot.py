@@ -91,9 +91,7 @@ def plot(
     return h("figure", h("figcaption", h("span", unit, class_="unit"), h("ul", *legend, class_="legend")), *pictures)
 
 
-def _picture(
-    drawn: Sequence[Line], x: tuple[float, float], y: tuple[float, float], height: int, width: int, words: str
-) -> Html:
+def _picture(drawn: Sequence[Line], x: tuple[float, float], y: tuple[float, float], height: int, width: int, words: str) -> Html:
     """The plot at one width: broad for a desk, narrow for a phone; the style shows one of both."""
     frame = _Frame(56, 12, width - 68, height - 40, x, y)
     parts: list[Html] = []

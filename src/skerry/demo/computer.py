@@ -29,9 +29,5 @@ def message(ts_us: int, values: Mapping[str, float]) -> dict[str, float]:
 
 def in_words(values: Mapping[str, float]) -> str:
     """`cpu 12 % · memory 40 % · disk 0.2 MiB/s · network 0.0 MiB/s`."""
-    shown = (
-        f"{name} {values[name]:.{0 if unit == '%' else 1}f} {unit}"
-        for name, unit in COMPUTER_UNITS.items()
-        if name in values
-    )
+    shown = (f"{name} {values[name]:.{0 if unit == '%' else 1}f} {unit}" for name, unit in COMPUTER_UNITS.items() if name in values)
     return " · ".join(shown)

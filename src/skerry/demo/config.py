@@ -114,7 +114,7 @@ source = {{ topic = "devices/+/sensors", format = "json", time = "ts", values = 
 window = {{ kind = "count", size = {WINDOW}, every = 1 }}
 features = "skerry.demo.rig:deviation"
 sinks = ["event"]"""
-    rule = f"rule = {{ field = \"score\", above = {DEVIATION}, clear_below = {DEVIATION / 2}, for = 3 }}"
+    rule = f'rule = {{ field = "score", above = {DEVIATION}, clear_below = {DEVIATION / 2}, for = 3 }}'
     return f"""\
 [[pipelines]]
 name = {_quote(PUMP_ALARMS)}

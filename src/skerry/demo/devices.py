@@ -102,9 +102,7 @@ async def publish_fleet(fleet: Fleet, clients: dict[str, MqttClient], clock: Clo
         await cancel_and_wait(*pending)
 
 
-async def publish_computer(
-    client: MqttClient, clock: Clock, latest: dict[str, float], acknowledged: Acknowledged
-) -> None:
+async def publish_computer(client: MqttClient, clock: Clock, latest: dict[str, float], acknowledged: Acknowledged) -> None:
     """Publish this computer's readings ten times a second; `latest` is kept up to date for the screen."""
     readings = ComputerReadings(clock.monotonic)
     due = clock.now()
@@ -115,4 +113,3 @@ async def publish_computer(
         latest.update(values)
         body = json.dumps(message(clock.now(), values)).encode()
         await acknowledged.publish(client, readings_topic(COMPUTER), body)
-

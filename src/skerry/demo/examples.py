@@ -18,9 +18,7 @@ WINDOW_US = 1_000_000
 class Examples:
     """Windows of one kind: `features [n, F]` float64, `labels` and what each window is of (`device`, `start_us`)."""
 
-    def __init__(
-        self, features: NDArray[np.float64], labels: Sequence[str], origins: Sequence[tuple[str, int]]
-    ) -> None:
+    def __init__(self, features: NDArray[np.float64], labels: Sequence[str], origins: Sequence[tuple[str, int]]) -> None:
         self.features = features
         self.labels = np.array(labels)
         self.origins = list(origins)

@@ -62,9 +62,7 @@ class FaultSchedule:
     Raises ValueError where a pump's turn would come before its last fault is over.
     """
 
-    def __init__(
-        self, seed: int, start_us: int, devices: Sequence[str], *, first_s: float = 3.0, every_s: float = 6.5
-    ) -> None:
+    def __init__(self, seed: int, start_us: int, devices: Sequence[str], *, first_s: float = 3.0, every_s: float = 6.5) -> None:
         if len(devices) * every_s < _LONGEST + _JITTER:
             raise ValueError(f"{len(devices)} devices, a fault every {every_s} s: the faults of one would overlap")
         self.start_us = start_us

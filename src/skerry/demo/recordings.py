@@ -75,9 +75,7 @@ def read_run(path: Path) -> Run:
             for line in lines:
                 rows.append(_row(path, lines.line_num, line))
                 if len(rows) > 1 and rows[-1].ts_us < rows[-2].ts_us:
-                    raise ConfigError(
-                        "time goes back", where=f"{path}:{lines.line_num}", mend="sort the file by datetime"
-                    )
+                    raise ConfigError("time goes back", where=f"{path}:{lines.line_num}", mend="sort the file by datetime")
                 if len(rows) > MAX_ROWS:
                     raise ConfigError(f"has more than {MAX_ROWS:,} rows", where=str(path), mend="split it")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -148,17 +146,13 @@ def _row(path: Path, line_number: int, line: Mapping[str, str | None]) -> Row:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise ConfigError(
-                f"{column} is {text!r}, not a number", where=f"{path}:{line_number}", mend="mend the line"
-            )
+            raise ConfigError(f"{column} is {text!r}, not a number", where=f"{path}:{line_number}", mend="mend the line")
         return value
 
     text = line.get("datetime") or ""
     try:
         ts_us = from_rfc3339(text)
     except ValueError as error:
-        raise ConfigError(
-            f"datetime is {text!r}", where=f"{path}:{line_number}", allowed="such as 2020-03-09 10:14:33"
-        ) from error
+        raise ConfigError(f"datetime is {text!r}", where=f"{path}:{line_number}", allowed="such as 2020-03-09 10:14:33") from error
     values = tuple(number(name) for name in RIG_VALUES)
     return Row(ts_us, values, "anomaly" in line and number("anomaly") >= 0.5)

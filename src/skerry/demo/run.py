@@ -99,9 +99,7 @@ class Demo:
         path = self._dir / "skerry.toml"
         self._dir.mkdir(parents=True, exist_ok=True)
         page = f"127.0.0.1:{free_ports('127.0.0.1', [0])[0]}"  # known before it listens, since the address is printed at once
-        text = demo_config(
-            str(self._dir / "data"), "127.0.0.1:0", "127.0.0.1:0", recorded=bool(self.options.data), dashboard=page
-        )
+        text = demo_config(str(self._dir / "data"), "127.0.0.1:0", "127.0.0.1:0", recorded=bool(self.options.data), dashboard=page)
         path.write_text(text, encoding="utf-8")
         return load(path)
 

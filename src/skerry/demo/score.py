@@ -109,9 +109,7 @@ class Scorer:
         """The state up to the last window."""
         hits, misses = self._counts[True, True], self._counts[False, True]
         false, calm = self._counts[True, False], self._counts[False, False]
-        still_open = sum(
-            episode.start_us not in device.found for device in self._devices.values() for episode in device.open
-        )
+        still_open = sum(episode.start_us not in device.found for device in self._devices.values() for episode in device.open)
         return Scores(
             windows=hits + misses + false + calm,
             true_positives=hits,

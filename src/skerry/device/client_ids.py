@@ -45,9 +45,7 @@ class ClientIds:
         nobody: what clients without a user name are called.
     """
 
-    def __init__(
-        self, store: KeyValue, clock: Clock, registered: Ask, *, in_use: Ask = _never, nobody: str = "$anonymous"
-    ) -> None:
+    def __init__(self, store: KeyValue, clock: Clock, registered: Ask, *, in_use: Ask = _never, nobody: str = "$anonymous") -> None:
         self._store = store
         self._clock = clock
         self._registered = registered

@@ -102,9 +102,7 @@ class Quantize(msgspec.Struct):
         return _run("tools:quantize", self, Quantized, where, SECONDS + self.seconds)
 
 
-def _run(
-    work: str, question: msgspec.Struct, kind: type[T], where: str, seconds: float, progress: Progress | None = None
-) -> T:
+def _run(work: str, question: msgspec.Struct, kind: type[T], where: str, seconds: float, progress: Progress | None = None) -> T:
     with EngineHost() as host:
         return host.ask(work, question, kind, seconds=seconds, where=where, progress=progress)
 

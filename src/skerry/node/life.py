@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from skerry.api import Api, TokenStore
-from skerry.broker import Callout, Connections, ConnectRequest, Decision, NatsServer, Refusal, WireClient
+from skerry.broker import ALONE, Callout, Connections, ConnectRequest, Decision, NatsServer, Place, Refusal, WireClient
+from skerry.cluster import place_of
 from skerry.config import NodeConfig, socket_path
 from skerry.core import log
 from skerry.core.clock import Clock, SystemClock
@@ -67,9 +68,13 @@ class Node:
         self.uptime = UptimeLedger(data / "uptime.json", self._clock)
         retention = config.broker.retention
         self._log_bytes = parse_size(retention.size)
-        self._signer = TokenSigner(load_or_create(data / "keys" / "issuer.seed"))
+        issuer = load_or_create(data / "keys" / "issuer.seed")
+        self._signer = TokenSigner(issuer)
         most_stored = quotas(self._log_bytes, uplink_bytes(config))
-        self.server = NatsServer(config.broker, data, self._signer.public, most_stored, self._clock)
+        self.server = NatsServer(
+            config.broker, data, self._signer.public, most_stored, self._clock,
+            lambda: self._place(issuer.seed),
+        )  # fmt: skip
         self.tls = NodeTls(config, self.server, self._clock)
         self.audit = AuditLog(data / "logs" / "audit.log", self._clock)
         self.connections = Connections(self._system_client)
@@ -89,7 +94,10 @@ class Node:
         self.relays: list[Relay] = []
         age = parse_duration(retention.age)
         sizes = (self._log_bytes, config.broker.max_payload_bytes)
-        self.link = Link(self._clock, *sizes, age, self.login, self.relays, self.durable, self._partitions, self.devices.store)
+        self.link = Link(
+            self._clock, *sizes, age, self.login, self.relays, self.durable, self._partitions, self.devices.store,
+            lambda: self.server.place.replicas,
+        )  # fmt: skip
         self.client_ids = ClientIds(self.link.clients, self._clock, self._is_device, in_use=self.connections.has_client)
         self.login.client_ids = self.client_ids
         self.link.prepare_clients = self.client_ids.load
@@ -121,6 +129,13 @@ class Node:
 
     async def _is_device(self, name: str) -> bool:
         return await self.devices.registry.find(name) is not None
+
+    def _place(self, seed: str) -> Place:
+        """Where the server stands among those of the cluster."""
+        config = self.config
+        if not config.cluster.enabled:
+            return ALONE
+        return place_of(config.data_dir / "cluster", config.node.name, seed, config.cluster.routes)
 
     def _replace_relays(self) -> None:
         cursors = {relay.name: relay.cursor for relay in self.relays}

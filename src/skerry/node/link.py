@@ -129,6 +129,7 @@ class Link:
         durable: answers the lowest stored cursor of all pipelines, or None when one has none yet.
         partitions: answers the pipelines' names and how many partitions each has.
         devices: the bucket of devices, bound before they may connect.
+        replicas: how many servers keep the log; the other streams follow it.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Link:
         durable: Callable[[], int | None],
         partitions: Callable[[], tuple[list[str], int]],
         devices: LinkedBucket | None = None,
+        replicas: Callable[[], int] = lambda: 1,
     ) -> None:
         self.client: WireClient | None = None
         self.devices = devices or LinkedBucket(DEVICES)
@@ -163,6 +165,7 @@ class Link:
         self._relays = relays
         self._durable = durable
         self._partitions = partitions
+        self._replicas = replicas
         self._cursors: deque[tuple[float, int]] = deque()
         self._trimmed = 0
         self._held_until = 0.0
@@ -253,7 +256,7 @@ class Link:
 
     async def _bind_log(self, client: WireClient) -> dict[str, Any]:
         bound = self._bound
-        state = await ensure(client, log_plan(bound, self._longest + ROOM_FOR_HEADERS))
+        state = await ensure(client, log_plan(bound, self._longest + ROOM_FOR_HEADERS, self._replicas()))
         self._bound_there = bound
         return state
 

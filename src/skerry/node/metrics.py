@@ -157,7 +157,6 @@ class _Families(Collector):
                 family.add_metric([name], value)
             yield family
 
-
     def _uplink(self) -> Iterable[Metric]:
         waiting = GaugeMetricFamily("skerry_uplink_waiting_items", "Items not acknowledged by the centre.", labels=["priority"])
         thinned = CounterMetricFamily("skerry_uplink_thinned_items", "Items of a full queue: thinned, given up.", labels=["what"])

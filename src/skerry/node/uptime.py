@@ -149,9 +149,7 @@ class UptimeLedger:
         begin = begin if record.first else end
         known = [*record.gaps, *([record.gap] if record.gap else [])]
         within = [(gap, max(gap.begin, begin)) for gap in known if gap.end > begin]
-        down = {
-            planned: sum(gap.end - since for gap, since in within if gap.planned is planned) / 1e6 for planned in (True, False)
-        }
+        down = {planned: sum(gap.end - since for gap, since in within if gap.planned is planned) / 1e6 for planned in (True, False)}
         total = (end - begin) / 1e6
         up = max(0.0, total - down[True] - down[False])
         return {

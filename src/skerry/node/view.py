@@ -213,9 +213,7 @@ class View:
         return render(figures)
 
     async def model_server(self, request: Request) -> Response:
-        answer = await self._node.serving.request(
-            request.method, request.raw_path or request.path, request.headers, request.body
-        )
+        answer = await self._node.serving.request(request.method, request.raw_path or request.path, request.headers, request.body)
         return Response(answer.status, answer.headers, answer.body)
 
     def models(self) -> list[Row]:
@@ -291,9 +289,7 @@ class View:
     async def series(self, prefix: str, after: str, limit: int) -> list[str]:
         return await self._node.history.series(prefix, after, limit)
 
-    async def series_page(
-        self, name: str, start: int, end: int, every: int | None, aggregate: str, limit: int
-    ) -> Row | None:
+    async def series_page(self, name: str, start: int, end: int, every: int | None, aggregate: str, limit: int) -> Row | None:
         return await self._node.history.page(name, start, end, every, aggregate, limit)
 
     async def messages(self, topic: str, since: int | None, limit: int, after: str | None) -> Row:

@@ -59,9 +59,7 @@ class ServingPlan(msgspec.Struct, frozen=True):
 class ModelServer:
     """The model server as the agent sees it; a service. It never looks into a tensor."""
 
-    def __init__(
-        self, plan: ServingPlan, clock: Clock, breached: Callable[[str, str], None] = lambda *_: None
-    ) -> None:
+    def __init__(self, plan: ServingPlan, clock: Clock, breached: Callable[[str, str], None] = lambda *_: None) -> None:
         self.ready = asyncio.Event()
         self.restarts = Lives(clock)
         self.last_words = ""

@@ -154,9 +154,7 @@ class Committer:
         self.counts["refused"] += sum(isinstance(answer, SkerryError) for answer in answers)
         _settle(group, answers)
 
-    def _admit(
-        self, request: Request, changed: dict[tuple[str, bytes], bytes | None], now: int, roomy: bool
-    ) -> bool | SkerryError:
+    def _admit(self, request: Request, changed: dict[tuple[str, bytes], bytes | None], now: int, roomy: bool) -> bool | SkerryError:
         try:
             for table, key, expected in request.expected:
                 held = changed[table, key] if (table, key) in changed else self._held(table, key, now)
@@ -257,9 +255,7 @@ class Committer:
             if not self._behind or gone >= most:
                 return
 
-    def _remove(
-        self, index: str, end: bytes, time_of: Callable[[Entry], int], size: int, most: int
-    ) -> tuple[int, int, int]:
+    def _remove(self, index: str, end: bytes, time_of: Callable[[Entry], int], size: int, most: int) -> tuple[int, int, int]:
         """Remove entries in the order of an index, until so many bytes or rows are gone: rows, entries and bytes that went.
 
         An index entry whose time is not its entry's any more is of an older value, and goes alone."""

@@ -226,9 +226,7 @@ class Archive:
             waiting = {series for series, _ in self._waiting}
             return sorted(name for name in self._known | waiting if name.startswith(prefix))
 
-    def query(
-        self, series: str, start: int, end: int, every: int | None = None, aggregate: str = "mean"
-    ) -> tuple[Ints, Floats]:
+    def query(self, series: str, start: int, end: int, every: int | None = None, aggregate: str = "mean") -> tuple[Ints, Floats]:
         """Samples of `[start, end)`, or one number for each `every` microseconds that have samples.
 
         The coarsest level that can answer is read; where a level is no longer kept, the next one. Times are int64 [N], starts of

@@ -104,9 +104,7 @@ class KeyValueStore:
         """Whether there is a value."""
         return self._open.get(key, table) is not None
 
-    async def set(
-        self, key: bytes, value: bytes, *, table: str = TABLE, ttl: float | None = None, durable: bool = True
-    ) -> None:
+    async def set(self, key: bytes, value: bytes, *, table: str = TABLE, ttl: float | None = None, durable: bool = True) -> None:
         """Set a value; with `ttl` it ends after so many seconds."""
         await self._change([self._open.put(key, value, table, ttl)], durable)
 

@@ -33,9 +33,7 @@ async def main() -> int:
     except SkerryError as error:
         _log.error(f"the uplink cannot begin: {error}")
         return 1
-    await until_one_ends(
-        engine.run(), keep_saying(engine.report, lambda: engine.report().caught_up), _orders(engine, lines)
-    )
+    await until_one_ends(engine.run(), keep_saying(engine.report, lambda: engine.report().caught_up), _orders(engine, lines))
     return 0
 
 
