@@ -369,7 +369,7 @@ async def test_what_a_stopped_worker_did_not_hear_is_no_silence_of_the_devices(
     window = {"kind": "tumbling", "size": "60s", "idle": "2s"}
     running = Running(server, tmp_path, table(window=window))
     clock = running.engine._clock = Behind()
-    for slot in running.engine._slots.values():
+    for slot in running.engine._slots:
         slot._clock = clock
     await until(lambda: running.engine.ready)
     await store(client, 0, 3)

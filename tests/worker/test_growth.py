@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from skerry.pipeline import parse_pipeline
 from skerry.runtime import resident
-from skerry.worker.engine import allowed_of
-from skerry.worker.growth import LEAST, Growth
+from skerry.worker.growth import LEAST, Growth, allowed_of
 
 MIB = 1024 * 1024
 

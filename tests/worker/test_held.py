@@ -31,11 +31,11 @@ async def test_an_engine_lets_go_of_a_held_pipeline_and_its_model_and_goes_on_th
         await running.engine.change_standings({"p": Standing(shadow=False)})
         assert running.report().shadow is None
         await running.engine.change_standings({"p": Standing(held=True)})
-        await until(lambda: running.engine._slots["p"].runner is None)
+        await until(lambda: running.engine._slots["p/0"].runner is None)
         report = running.report()
         assert (report.state, report.version, report.books["received"]) == ("pending", "", 30)
         assert report.durable == report.cursor
-        assert running.engine._slots["p"].live is None
+        assert running.engine._slots["p/0"].live is None
         await store(client, 30, 60)
         await asyncio.sleep(0.3)
         assert running.report().books["received"] == 30

@@ -8,7 +8,7 @@ import pytest
 from skerry.broker import LOG, stream_state
 from skerry.broker.unreadable import RECLAIMED, ROOM
 from skerry.pipeline import begin_checkpoints
-from skerry.worker import engine as engine_module
+from skerry.worker import holes as holes_module
 from tests.fixtures.frames import sample
 from tests.fixtures.nats import NatsServer, until
 from tests.fixtures.raw_mqtt import RawMqtt
@@ -39,7 +39,7 @@ async def test_a_topic_too_long_for_the_server_is_passed_over_and_pushed_out_by_
             await until(lambda: sum(worker.received for worker in workers) == 4)
             await asyncio.sleep(0.3)
             assert (await stream_state(client, LOG))["last_seq"] == filled + 4
-            monkeypatch.setattr(engine_module, "PUSH_OUT_S", 0.0)
+            monkeypatch.setattr(holes_module, "EVERY_S", 0.0)
             await until(lambda: workers[0].report().cursor > filled + 4)
         client.close()
         await client.closed

@@ -83,13 +83,21 @@ async def read_page(
 
 async def kv_get(client: WireClient, bucket: str, key: str) -> tuple[bytes, int] | None:
     """Value and revision of a key, or None."""
+    found = await kv_entry(client, bucket, key)
+    return (found.payload, found.sequence) if found is not None else None
+
+
+async def kv_entry(client: WireClient, bucket: str, key: str) -> Stored | None:
+    """What stands in the bucket for a key, with its headers, or None. In a cluster it may be that of a moment ago."""
     frame = await client.request(f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}".encode(), b"")
     if frame[2].startswith(b"NATS/1.0 404"):
         return None
     fields = header_fields(frame[2])
     if "nats-sequence" not in fields:
         raise UnavailableError(f"bucket {bucket} cannot be read: {frame[2].splitlines()[:1]!r}")
-    return None if fields.get("kv-operation") in ("DEL", "PURGE") else (frame[3], int(fields["nats-sequence"]))
+    if fields.get("kv-operation") in ("DEL", "PURGE"):
+        return None
+    return Stored(int(fields["nats-sequence"]), f"$KV.{bucket}.{key}", fields, frame[3])
 
 
 async def kv_put(client: WireClient, bucket: str, key: str, value: bytes, revision: int | None, notes: bytes = b"") -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         unpack_letters,
     )
     from skerry.pipeline.offline import frame_of, frames_of, read_messages, read_rows, run_file, run_messages
+    from skerry.pipeline.partitions import parse_unit, unit_name
     from skerry.pipeline.picture import check_fits
     from skerry.pipeline.proposal import Proposal, propose
     from skerry.pipeline.relay import EventHead, Relay, deliveries
@@ -95,6 +96,7 @@ __getattr__ = lazy(
         "frames_of": "offline",
         "key_token": "topics",
         "letters_output": "event",
+        "parse_unit": "partitions",
         "payload_fields": "decode",
         "propose": "proposal",
         "read_messages": "offline",
@@ -108,6 +110,7 @@ __getattr__ = lazy(
         "subjects_of": "topics",
         "topic_level": "topics",
         "topic_of": "topics",
+        "unit_name": "partitions",
         "unpack_letters": "event",
     },
 )
@@ -119,6 +122,6 @@ __all__ = [
     "Relay", "Runner", "SinkSpec", "SourceSpec", "Standing", "Trace", "Undecoded", "begin_checkpoints", "books", "check_filter",
     "check_fits", "check_name", "decode_state", "decoder", "deliveries", "drift_report", "encode_state", "event_topic",
     "filter_matches", "frame_of", "frames_of", "is_scored", "key_token", "letters_output", "may_match", "parse_pipeline",
-    "payload_fields", "propose", "read_messages", "read_rows", "run_file", "run_messages", "show_letter", "standing",
-    "stored_cursors", "subjects_of", "topic_level", "topic_of", "unpack_letters",
+    "parse_unit", "payload_fields", "propose", "read_messages", "read_rows", "run_file", "run_messages", "show_letter", "standing",
+    "stored_cursors", "subjects_of", "topic_level", "topic_of", "unit_name", "unpack_letters",
 ]  # fmt: skip

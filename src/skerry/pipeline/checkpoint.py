@@ -4,19 +4,22 @@ Parts go round three generations, so that the parts of the state that counts are
 was not answered and may yet be carried out.
 """
 
+import asyncio
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
-from skerry.broker import WireClient, api, kv_get, kv_put, read_page, stream_state
-from skerry.core.errors import CorruptError, FencedError
+from skerry.broker import WireClient, api, kv_entry, kv_get, kv_put, read_page, stream_state
+from skerry.core.errors import CorruptError, FencedError, UnavailableError
 from skerry.pipeline.event import DEAD, EVENTS
 from skerry.pipeline.partitions import redeal
 from skerry.pipeline.state import PipelineState, decode_state, encode_state
 
 BUCKET = "skerry_checkpoints"
 PART_BYTES = 4 * 1024 * 1024
+TRIES, AGAIN_S = 20, 0.05
 
 
 CURSOR = b"Skerry-Cursor"
@@ -43,9 +46,11 @@ class CheckpointStore:
         self._unsure = b""
         self.revision = 0
 
-    async def load(self, client: WireClient) -> PipelineState | None:
-        """The stored state, or None. Raises `CorruptError`, `UnavailableError`."""
-        found = await kv_get(client, BUCKET, self._key)
+    async def load(self, client: WireClient, claim: bool = False) -> PipelineState | None:
+        """The stored state, or None. Raises `CorruptError`, `UnavailableError`.
+
+        With `claim` it is first written again as it is: from then on whoever had it before is fenced."""
+        found = await (self._claim(client) if claim else kv_get(client, BUCKET, self._key))
         if found is None:
             return None
         data, self.revision = found
@@ -58,6 +63,18 @@ class CheckpointStore:
             if zlib.crc32(data) != parts.checksum:
                 raise CorruptError(f"the parts of the checkpoint {self._key} do not fit together", mend="restore a backup")
         return decode_state(data)
+
+    async def _claim(self, client: WireClient) -> tuple[bytes, int] | None:
+        """What is stored, under a revision that nobody else knows. Raises `UnavailableError` where others write each time."""
+        for _ in range(TRIES):
+            found = await kv_entry(client, BUCKET, self._key)
+            if found is None:
+                return None
+            note = CURSOR + f": {found.headers.get(CURSOR.decode().lower(), 0)}\r\n".encode()
+            with suppress(FencedError):
+                return found.payload, await kv_put(client, BUCKET, self._key, found.payload, found.sequence, note)
+            await asyncio.sleep(AGAIN_S)
+        raise UnavailableError(f"another owner of {self._key} goes on writing", mend="it is tried again")
 
     async def save(self, client: WireClient, data: bytes, cursor: int) -> None:
         """Store an encoded state. Raises `FencedError` when another owner has written, `UnavailableError`."""

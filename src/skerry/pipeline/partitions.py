@@ -11,6 +11,17 @@ def partition_of(key: str, count: int) -> int:
     return zlib.crc32(key.encode()) % count
 
 
+def unit_name(pipeline: str, partition: int) -> str:
+    """One partition of a pipeline, as a cluster names it."""
+    return f"{pipeline}/{partition}"
+
+
+def parse_unit(unit: str) -> tuple[str, int]:
+    """Pipeline and partition of a unit."""
+    pipeline, _, partition = unit.rpartition("/")
+    return pipeline, int(partition)
+
+
 def redeal(old: list[PipelineState], count: int) -> list[PipelineState]:
     """States of `count` partitions out of those of the old ones, in their order.
 

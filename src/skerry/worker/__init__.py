@@ -1,7 +1,8 @@
 """The worker process: runs pipelines over the log, checkpoints them, reports to the agent that started it."""
 
 from skerry.worker.merge import add_models, add_shadows, merge_reports
-from skerry.worker.pool import WorkerPlan, WorkerPool
+from skerry.worker.plan import WorkerPlan
+from skerry.worker.pool import WorkerPool
 from skerry.worker.protocol import Assignment, ModelReport, PipelineReport, Report, ShadowReport
 from skerry.worker.trace import Doing, read_trace
 

@@ -17,6 +17,7 @@ from skerry.worker.engine import Engine
 from skerry.worker.protocol import Assignment, Command, Report
 
 REPORT_S = 0.5
+CHANGES = ("models", "standings", "units")
 _log = log.get("worker")
 
 
@@ -54,10 +55,12 @@ async def _obey(engine: Engine, lines: asyncio.StreamReader, out: BinaryIO) -> N
             command = msgspec.json.decode(line, type=Command)
             if command.do == "drain":
                 break
-            if command.do in ("models", "standings"):  # in a task: loading takes its time, and a drain must not wait for it
+            if command.do in CHANGES:  # in a task: loading takes its time, and a drain must not wait for it
                 change = asyncio.create_task(_change(engine, command, out))
                 changes.add(change)
                 change.add_done_callback(changes.discard)
+            elif command.do == "lease":
+                engine.extend(command.lease)
             elif command.do == "retry":
                 engine.retry(command.pipeline, command.after)
             else:
@@ -69,7 +72,12 @@ async def _obey(engine: Engine, lines: asyncio.StreamReader, out: BinaryIO) -> N
 
 async def _change(engine: Engine, command: Command, out: BinaryIO) -> None:
     try:
-        await (engine.change_models(command) if command.do == "models" else engine.change_standings(command.standings))
+        if command.do == "models":
+            await engine.change_models(command)
+        elif command.do == "units":
+            await engine.change_units(command.units, command.turn)
+        else:
+            await engine.change_standings(command.standings)
     except SkerryError as error:
         _log.error(f"the {command.do} were not changed: {error}")
     _say(out, engine.report())  # at once: who made the change waits for it to be seen

@@ -6,22 +6,24 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
-from skerry.broker import Frame, LogReader, Position, WireClient, position, push_out
+from skerry.broker import Frame, LogReader, Position, WireClient, position
 from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import ConfigError, CorruptError, RejectedError, SkerryError, UnavailableError
 from skerry.core.service import Backoff, beat, cancel_and_wait
-from skerry.core.units import parse_size
-from skerry.pipeline import MAX_SUBJECT, QOS0_PREFIX, PipelineSpec, Runner, Standing, parse_pipeline, subjects_of
+from skerry.pipeline import Runner, Standing, parse_pipeline, unit_name
 from skerry.runtime import resident, trim
-from skerry.worker.growth import Growth
+from skerry.worker.growth import Growth, allowed_of
+from skerry.worker.holes import Holes
+from skerry.worker.merge import merge_parts
 from skerry.worker.models import WorkerModels
 from skerry.worker.outbox import Outbox
 from skerry.worker.protocol import Assignment, Command, PipelineReport, Report
 from skerry.worker.slot import Slot
+from skerry.worker.tap import tap_qos0
 from skerry.worker.trace import FileTrace
+from skerry.worker.units import Units
 
 CHECKPOINT_S = 1.0
 TICK_S = 0.25
@@ -29,9 +31,6 @@ EVERYTHING = [">"]
 """What is read of the log: with filters the server takes thrice as long for a message (12 µs more), and the worker needs less than
 2 µs to pass over one that is for none of its pipelines."""
 EXIT_BROKEN = 70
-QOS0_QUEUE = b"skerry-qos0"
-QOS0_MARKS = (b"NATS/1.0\r\nNmqtt-Pub:0\r\n", b"NATS/1.0\r\nNmqtt-Pub: 0\r\n")
-PUSH_OUT_S = 5.0
 _log = log.get("worker")
 
 
@@ -42,12 +41,10 @@ class Engine:
         self._assignment = assignment
         self._clock = clock
         self._trace = FileTrace(Path(assignment.trace))
-        self._slots: dict[str, Slot] = {}
         self._client: WireClient | None = None
         self._feed_client: WireClient | None = None
         self._reader: LogReader | None = None
-        self._hole = 0
-        self._pushed_out = -PUSH_OUT_S
+        self._holes = Holes(assignment.partition == 0)
         self._fed: list[Slot] = []
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
@@ -58,12 +55,32 @@ class Engine:
         if assignment.base not in sys.path:
             sys.path.insert(0, assignment.base)
         self._models = WorkerModels(assignment)
-        for table in assignment.pipelines:
-            spec = parse_pipeline(table, f"pipelines.{table.get('name')}")
-            self._slots[spec.name] = Slot(spec, (assignment.partition, assignment.partitions), clock, Outbox(self._on_drained))
-        allowed = {name: allowed_of(slot.spec, assignment.models) for name, slot in self._slots.items()}
-        self._growth = Growth(allowed, resident)
-        self._stand(assignment.standings)
+        found = [parse_pipeline(table, f"pipelines.{table.get('name')}") for table in assignment.pipelines]
+        self._specs = {spec.name: spec for spec in found}
+        self._paused = {spec.name for spec in found if spec.paused}
+        self._standings = assignment.standings
+        self._lease = math.inf if assignment.lease is None else assignment.lease
+        self._growth = Growth({spec.name: allowed_of(spec, assignment.models) for spec in found}, resident)
+        self._slots = Units(self._new_slot, self._load_late, self._leave_out, self._connected, fixed=assignment.units is None)
+        own = [unit_name(spec.name, assignment.partition) for spec in found]
+        self._slots.begin(own if assignment.units is None else assignment.units, assignment.turn)
+
+    def _new_slot(self, pipeline: str, partition: int) -> Slot:
+        outbox = Outbox(self._on_drained, lambda: not self._lapsed)
+        slot = Slot(self._specs[pipeline], (partition, self._assignment.partitions), self._clock, outbox)
+        slot.paused = pipeline in self._paused
+        slot.standing = self._standings.get(pipeline, Standing())
+        return slot
+
+    def _connected(self) -> WireClient | None:
+        """The connection, if there is one to write over and this worker may."""
+        here = self._client is not None and not self._client.closed.done() and not self._lapsed
+        return self._client if here else None
+
+    @property
+    def _lapsed(self) -> bool:
+        """Whether the node's lease has ended: others may be doing this work. Never on a node alone."""
+        return self._clock.monotonic() >= self._lease
 
     async def run(self) -> None:
         """Work until drained. Raises `FencedError` when another worker has taken over."""
@@ -89,17 +106,23 @@ class Engine:
         self._client = await WireClient.connect(*login, name)
         # a connection of its own for the log: answers to checkpoints must not stand in line behind a backlog
         self._feed_client = await WireClient.connect(*login, f"{name}-reader")
-        for slot in self._slots.values():
+        for slot in self._slots:
             if slot.runner is None:
                 await self._load(slot)
             elif slot.runner is not None:
                 await slot.forget_stored(self._client)
                 slot.touch()
             slot.outbox.attach(self._client)
-        for slot in self._slots.values():
+        for slot in self._slots:
             if slot.runner is not None and slot.fresh:
                 slot.start()
-        self._tap_qos0()
+        tap_qos0(self._feed_client, [spec.source.topic for spec in self._specs.values()])
+
+    async def _load_late(self, slot: Slot) -> None:
+        """Load a pipeline beside those that read, and let it read too; where there is no connection, the next one does it."""
+        if self._connected() is not None and not self._draining:
+            await self._load(slot)
+            self._start_late(slot)
 
     async def _load(self, slot: Slot) -> None:
         async with self._loading:
@@ -110,7 +133,7 @@ class Engine:
         assert self._client is not None
         given = self._assignment
         try:
-            state = await slot.load_state(self._client)
+            state = await slot.load_state(self._client, claim=given.units is not None)
             if slot.standing.held:
                 slot.rest_on(state)
                 return
@@ -121,7 +144,7 @@ class Engine:
                 given.node,
                 state,
                 now=self._clock.now,
-                partition=(given.partition, given.partitions),
+                partition=(slot.partition, given.partitions),
                 poison=given.poison.get(slot.spec.name, ()),
                 known_letters=slot.known_letters,
                 trace=self._trace,
@@ -131,20 +154,6 @@ class Engine:
             return
         slot.live = live
         slot.take(runner)
-
-    def _tap_qos0(self) -> None:
-        """QoS 0 is not in the log: put it there, each message by one worker only. What is lost before that, MQTT allows."""
-        assert self._feed_client is not None
-        client = self._feed_client
-
-        def take(frames: list[Frame]) -> None:
-            for subject, _, _, payload in frames:
-                if len(subject) <= MAX_SUBJECT:  # a longer one has no room in a line, and the server would end the connection
-                    client.publish(QOS0_PREFIX.encode() + subject, payload)
-
-        wanted = {subject for slot in self._slots.values() for subject in subjects_of(slot.spec.source.topic)}
-        for subject in sorted(_widest(wanted)):
-            client.subscribe(subject.encode(), take, QOS0_QUEUE, QOS0_MARKS)
 
     async def _work(self) -> None:
         assert self._client is not None
@@ -167,7 +176,7 @@ class Engine:
         reading: asyncio.Task[None] | None = None
         if running and not self._draining:
             cursor = lambda: min(slot.cursor for slot in running)  # noqa: E731 - the reader's own set, not that of a later moment
-            self._reader = LogReader(client, EVERYTHING, cursor, self._on_batch, full=self._full, on_hole=self._note_hole)
+            self._reader = LogReader(client, EVERYTHING, cursor, self._on_batch, full=self._full, on_hole=self._holes.note)
             reading = asyncio.create_task(self._reader.run())
         if not self.ready:
             self._growth.begin()
@@ -181,21 +190,12 @@ class Engine:
                 task.result()
 
     def _running(self) -> list[Slot]:
-        return [slot for slot in self._slots.values() if slot.runner is not None and not slot.idle]
+        if self._lapsed:
+            return []
+        return [slot for slot in self._slots if slot.runner is not None and not slot.fresh and not slot.idle]
 
     def _full(self) -> bool:
-        return any(slot.outbox.full for slot in self._slots.values())
-
-    def _note_hole(self, sequence: int) -> None:
-        self._hole = sequence
-
-    async def _fill_hole(self, client: WireClient, now: float) -> None:
-        """One worker does it, and not all the time: a device may make such messages as fast as it likes."""
-        if not self._hole or self._assignment.partition or now - self._pushed_out < PUSH_OUT_S:
-            return
-        sequence, self._hole, self._pushed_out = self._hole, 0, now
-        if await push_out(client, sequence):
-            _log.warning(f"message {sequence} of the log is passed over: its topic was too long to be stored")
+        return any(slot.outbox.full for slot in self._slots)
 
     def _on_drained(self) -> None:
         if self._reader is not None and not self._full():
@@ -220,6 +220,9 @@ class Engine:
 
     def _feed(self, frames: list[Frame], first: Position, last: Position) -> None:
         mono = self._clock.monotonic()
+        if mono >= self._lease:
+            self._stand_by()
+            return
         careful = first.stream <= self._assignment.careful_until
         self._growth.look()  # the timers may be far: a read of many messages is fed in one go
         mark = self._growth.mark()
@@ -237,8 +240,9 @@ class Engine:
             return 0
         mark = self._growth.note(name, mark)
         if self._growth.over(name) and not slot.over:
-            slot.stop(self._growth.of(name), self._growth.allowed(name))
-            self._leave_out(slot)
+            for each in self._slots.of(name):
+                each.stop(self._growth.of(name), self._growth.allowed(name))
+                self._leave_out(each)
         return mark
 
     async def _keep_time(self, client: WireClient) -> None:
@@ -247,6 +251,9 @@ class Engine:
         while not client.closed.done():
             await beat(TICK_S)
             now = self._clock.monotonic()
+            if now >= self._lease:
+                self._stand_by()
+                continue
             caught_up = self._reader is not None and self._reader.caught_up
             urgent = False
             stood_still = now - before > 2 * TICK_S  # what it did not hear then says nothing about the devices
@@ -259,37 +266,57 @@ class Engine:
                     self._measure(slot, mark)
                 urgent |= slot.follow_share()
             self._growth.look()
-            for slot in self._slots.values():
+            for slot in self._slots:
                 slot.outbox.resend()
                 if now >= slot.retry_at:
                     self._go_on(slot)
-            await self._fill_hole(client, now)
+            await self._holes.fill(client, now)
             if urgent or now - last_checkpoint >= CHECKPOINT_S:
                 last_checkpoint = now
                 await self.checkpoint()
-            if any(slot.park() for slot in self._slots.values() if slot.standing.held):
+            if any(slot.park() for slot in self._slots if slot.standing.held):
                 await asyncio.to_thread(trim)
             before = self._clock.monotonic()
 
     async def checkpoint(self, last: bool = False) -> None:
         """Store the state of every pipeline that has moved."""
         if self._client is not None:
-            await asyncio.gather(*[slot.checkpoint(self._client, last or slot.standing.held) for slot in self._slots.values()])
+            await self._slots.checkpoint(self._client, last)
+
+    def extend(self, lease: float) -> None:
+        """The node's lease ends at this time, by the monotonic clock: until then what runs here runs nowhere else."""
+        lapsed, self._lease = self._lapsed, lease
+        if lapsed and not self._lapsed:
+            for slot in self._slots:
+                slot.touch()
+            self._changed.set()
+
+    def _stand_by(self) -> None:
+        """The lease has ended: nothing is taken in, stored or published until it is renewed."""
+        if self._fed:
+            _log.warning("the node's lease in the cluster has ended: its pipelines pause")
+            self._fed = []
+            self._changed.set()
+
+    async def change_units(self, units: list[str], turn: int) -> None:
+        """Run these units from now on."""
+        await self._slots.change(units, turn)
 
     def pause(self, pipeline: str, paused: bool) -> None:
         """Stop or go on reading for one pipeline; its state stays."""
-        slot = self._slots.get(pipeline)
-        if slot is not None and slot.paused != paused:
-            slot.paused = paused
-            self._leave_out(slot)
-        if slot is not None and not paused and slot.over:
-            self._go_on(slot)
+        (self._paused.add if paused else self._paused.discard)(pipeline)
+        for slot in self._slots.of(pipeline):
+            if slot.paused != paused:
+                slot.paused = paused
+                self._leave_out(slot)
+            if not paused and slot.over:
+                self._go_on(slot)
 
     def retry(self, pipeline: str, after: float) -> None:
         """Let a pipeline go on after so many seconds that was stopped for its memory."""
-        slot = self._slots.get(pipeline)
-        if slot is not None and slot.over:
-            slot.retry_at = self._clock.monotonic() + after
+        for slot in self._slots.of(pipeline):
+            if slot.over:
+                slot.retry_at = self._clock.monotonic() + after
 
     def _go_on(self, slot: Slot) -> None:
         slot.over, slot.retry_at = 0, math.inf
@@ -303,8 +330,9 @@ class Engine:
         self._changed.set()
 
     def _stand(self, standings: dict[str, Standing]) -> None:
-        for name, slot in self._slots.items():
-            before, slot.standing = slot.standing, standings.get(name, Standing())
+        self._standings = standings
+        for slot in self._slots:
+            before, slot.standing = slot.standing, standings.get(slot.spec.name, Standing())
             slot.follow_share()  # now: where feeds take seconds, the next look at the timers is far
             if before.held != slot.standing.held:
                 self._leave_out(slot)
@@ -312,17 +340,15 @@ class Engine:
     async def change_standings(self, standings: dict[str, Standing]) -> None:
         """Give pipelines more or less: a pipeline that is held is stored and let go of, one that no longer is is loaded again."""
         self._stand(standings)
-        slots = list(self._slots.values())
+        slots = list(self._slots)
         await self._models.rest(frozenset(name for name, given in standings.items() if not given.shadow), slots)
         for slot in slots:
-            here = self._client is not None and not self._client.closed.done() and not self._draining
-            if slot.runner is None and not slot.standing.held and here:
-                await self._load(slot)
-                self._start_late(slot)
+            if slot.runner is None and not slot.standing.held:
+                await self._load_late(slot)
 
     async def change_models(self, command: Command) -> None:
         """Take other models: a swap between two feeds; a pipeline that failed over its model is begun anew."""
-        slots = list(self._slots.values())
+        slots = list(self._slots)
         await self._models.change(command.models, command.shadows, command.epoch, slots)
         for slot in slots:
             if slot.runner is None and slot.failure and slot.spec.model and not self._draining:
@@ -343,6 +369,7 @@ class Engine:
         self._fed = []
         self._models.close()
         self._changed.set()
+        await self._slots.close()
         await asyncio.sleep(0)
         try:
             async with asyncio.timeout(3):
@@ -355,35 +382,16 @@ class Engine:
     def report(self) -> Report:
         """How all pipelines of this worker stand."""
         lag = self._reader.pending if self._reader is not None else 0
-        reports: dict[str, PipelineReport] = {name: slot.report(lag) for name, slot in self._slots.items()}
+        reports: dict[str, PipelineReport] = {}
+        for slot in self._slots:
+            name, part = slot.spec.name, slot.report(lag)
+            reports[name] = merge_parts(reports[name], part) if name in reports else part
         for name, report in reports.items():
             report.memory, report.allowed = self._growth.of(name), self._growth.allowed(name)
         spent = os.times()
         if self._reader is not None and self._reader.reading:
             self._waiting = ""
-        return Report(ready=self.ready, pipelines=reports, waiting=self._waiting, cpu_seconds=spent.user + spent.system)
-
-
-def allowed_of(spec: PipelineSpec, models: list[dict[str, Any]]) -> int:
-    """Bytes that a worker may grow by for a pipeline: its own, and what its model may take to run."""
-    name = (spec.model or "").partition("@")[0]
-    may = [parse_size(str(table["memory"])) for table in models if table.get("name") == name and table.get("memory")]
-    return spec.resources.memory_bytes + max(may, default=0)
-
-
-def _widest(subjects: set[str]) -> set[str]:
-    """The subjects less those that another one covers: the server refuses filters that overlap."""
-    return {
-        subject
-        for subject in subjects
-        if not any(other != subject and _covers(other.split("."), subject.split(".")) for other in subjects)
-    }
-
-
-def _covers(wide: list[str], narrow: list[str]) -> bool:
-    for at, level in enumerate(wide):
-        if level == ">":
-            return len(narrow) > at
-        if at >= len(narrow) or narrow[at] == ">" or level not in ("*", narrow[at]):
-            return False
-    return len(wide) == len(narrow)
+        waiting = "the node's lease in the cluster has ended" if self._lapsed else self._waiting
+        units, turn = self._slots.names(), self._slots.turn
+        cpu_seconds = spent.user + spent.system
+        return Report(self.ready, reports, waiting=waiting, cpu_seconds=cpu_seconds, units=units, turn=turn)

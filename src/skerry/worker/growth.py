@@ -1,6 +1,10 @@
 """Which pipeline a worker's memory grows for: what resident memory gains while one is fed is put down to that one."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from skerry.core.units import parse_size
+from skerry.pipeline import PipelineSpec
 
 LEAST = 16 * 1024 * 1024
 """No pipeline is stopped for less: buffers grow by that with the first batches of any."""
@@ -68,3 +72,10 @@ class Growth:
     def forget(self, pipeline: str) -> None:
         """Begin anew with one: what it has taken stays with the process."""
         self._base += int(self._grown.pop(pipeline, 0))
+
+
+def allowed_of(spec: PipelineSpec, models: list[dict[str, Any]]) -> int:
+    """Bytes that a worker may grow by for a pipeline: its own, and what its model may take to run."""
+    name = (spec.model or "").partition("@")[0]
+    may = [parse_size(str(table["memory"])) for table in models if table.get("name") == name and table.get("memory")]
+    return spec.resources.memory_bytes + max(may, default=0)

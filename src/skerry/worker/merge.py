@@ -15,11 +15,12 @@ def merge_reports(reports: Iterable[Report]) -> dict[str, PipelineReport]:
     found: dict[str, PipelineReport] = {}
     for report in reports:
         for name, part in report.pipelines.items():
-            found[name] = _merge(found[name], part) if name in found else part
+            found[name] = merge_parts(found[name], part) if name in found else part
     return found
 
 
-def _merge(one: PipelineReport, other: PipelineReport) -> PipelineReport:
+def merge_parts(one: PipelineReport, other: PipelineReport) -> PipelineReport:
+    """Two partitions of one pipeline as one."""
     latency, age = Histogram(), Histogram()
     for part in (one, other):
         latency.merge(part.latency)

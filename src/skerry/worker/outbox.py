@@ -26,18 +26,22 @@ class Outbox:
     """Publishes outputs and keeps each until its PubAck; ids make a second sending harmless.
 
     Args:
+        may_send: whether anything may be published now; what may not is kept.
+
+    Attributes:
         known: ids that are in the streams already (outputs of a run before this one, behind the checkpoint): not sent.
     """
 
-    def __init__(self, on_drained: Callable[[], None]) -> None:
+    def __init__(self, on_drained: Callable[[], None], may_send: Callable[[], bool] = lambda: True) -> None:
         self.known: set[str] = set()
         self.events_seq = 0
         self.dead_seq = 0
         self.number = 0
         self.refused = ""
         self._on_drained = on_drained
+        self._may_send = may_send
         self._client: WireClient | None = None
-        self._base = b""
+        self._base = self._sid = b""
         self._unacked: dict[int, tuple[Output, float]] = {}
         self._numbers = itertools.count(1)
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -55,19 +59,26 @@ class Outbox:
         """Use a new connection; what is not acknowledged is sent again."""
         self._client = client
         self._base = client.reply_subject() + b".out."
-        client.subscribe(self._base + b"*", self._on_acks)
+        self._sid = client.subscribe(self._base + b"*", self._on_acks)
         self.resend(older_than=0.0)
+
+    def detach(self) -> None:
+        """Publish nothing any more."""
+        if self._client is not None and not self._client.closed.done():
+            self._client.unsubscribe(self._sid)
+        self._client = None
 
     def send(self, outputs: list[Output]) -> None:
         """Publish; outputs that are known to be stored already are dropped."""
-        now = asyncio.get_running_loop().time()
+        now, may = asyncio.get_running_loop().time(), self._may_send()
         for output in outputs:
             if self.known and output.id in self.known:
                 self.known.discard(output.id)
                 continue
             self.number = next(self._numbers)
             self._unacked[self.number] = (output, now)
-            self._publish(self.number, output)
+            if may:
+                self._publish(self.number, output)
 
     def _publish(self, number: int, output: Output) -> None:
         if self._client is not None:
@@ -76,6 +87,8 @@ class Outbox:
 
     def resend(self, older_than: float | None = None) -> None:
         """Send again what has waited longer than so many seconds, `RESEND_S` without."""
+        if not self._may_send():
+            return
         older_than = RESEND_S if older_than is None else older_than
         now = asyncio.get_running_loop().time()
         for number, (output, sent) in list(self._unacked.items()):

@@ -1,10 +1,9 @@
-"""The agent's side of the workers: one child a partition, its assignment, its reports, and what happens when it dies or hangs."""
+"""The agent's side of the workers: children, their assignments, their reports, and what happens when one dies or hangs."""
 
 import asyncio
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 import msgspec
@@ -14,9 +13,11 @@ from skerry.core.clock import Clock
 from skerry.core.service import beat, cancel_and_wait
 from skerry.core.units import show_size
 from skerry.pipeline import Standing
-from skerry.runtime import Child, ChildSpec, Confinement, Confines, Exit, Lives, next_look
+from skerry.runtime import Child, ChildSpec, Confines, Exit, Lives, next_look
 from skerry.worker.breaches import load_breaches, save_breaches
+from skerry.worker.plan import WorkerPlan
 from skerry.worker.protocol import Assignment, Command, PipelineReport, Report
+from skerry.worker.sharing import Share, deal
 from skerry.worker.suspects import load_suspects, save_suspects
 from skerry.worker.trace import Doing, read_trace
 
@@ -27,24 +28,6 @@ WATCH_S = 0.25
 NICE = 2
 _log = log.get("workers")
 _decode_report = msgspec.json.Decoder(Report).decode
-
-
-class WorkerPlan(msgspec.Struct, frozen=True):
-    """What the pool runs: assignments without their partition, how many, and their bounds.
-
-    Attributes:
-        stall_s: a worker that is busy with the same thing, or silent for twice as long, is killed (for a minute while it starts).
-        memory: bytes; a worker whose resident memory is over it is killed.
-        cpu: cores that a worker may take, where a cgroup can hold it to them; 0: no bound.
-    """
-
-    assignment: Assignment
-    workers: int
-    run_dir: Path
-    stall_s: float
-    memory: int
-    cpu: float = 0.0
-    confinement: Confinement = msgspec.field(default_factory=Confinement)
 
 
 Breach = Callable[[str, int, int], Awaitable[float | None]]
@@ -70,7 +53,7 @@ class Worker:
         self._log_end = log_end
         self._breach, self._breached = breach, breached
         self._breaches: dict[str, int] = {}
-        self._for_others = False
+        self._for_others = self._told = False
         self._child: Child | None = None
         self._trace = plan.run_dir / f"worker-{index}.trace"
         self._suspects_file = plan.run_dir / f"worker-{index}.suspects"
@@ -86,6 +69,17 @@ class Worker:
         self.place: dict[str, Any] = {}
         self.models: dict[str, Any] = {}
         self.standings: dict[str, Standing] = {}
+        self.share = Share()
+
+    async def run_units(self, units: list[str]) -> None:
+        """Run these units from now on, in its next lives too."""
+        if units != self.share.units:
+            self.share.give(units)
+            await self.send(Command("units", units=units, turn=self.share.turn))
+
+    def held(self) -> set[str]:
+        """The units that it is to run, or may not have stopped yet."""
+        return self.share.held(self.report if self.pid is not None else None)
 
     @property
     def draining(self) -> bool:
@@ -144,13 +138,14 @@ class Worker:
             nice=NICE,
         )
         ended_before = confinement.out_of_memory(name)
+        self._told = False  # its first line is the assignment, and that says how things stand by then
         child = self._child = Child(spec)
         self._why, self._convicted = "", False
         self._breaches, self._for_others = {}, False
         before = read_trace(self._trace)
         self._stale = before.counter if before is not None else -1
         await child.start()
-        self._heard = self._clock.monotonic()
+        self._heard, self._told = self._clock.monotonic(), True
         watching = asyncio.create_task(self._watch(child))
         try:
             await child.write_line(msgspec.json.encode(self._assignment()))
@@ -181,7 +176,9 @@ class Worker:
             pipelines=[{**table, "paused": table["name"] in self.paused} for table in given.pipelines],
             standings=self.standings,
             partition=self.index,
-            partitions=self._plan.workers,
+            units=self.share.units,
+            turn=self.share.turn,
+            lease=self.share.lease,
             trace=str(self._trace),
             poison=self._suspects.poison,
             careful_until=self._suspects.careful_until,
@@ -253,7 +250,7 @@ class Worker:
 
     async def send(self, command: Command) -> None:
         """Send a command as it is."""
-        if self._child is not None and self._child.running:
+        if self._child is not None and self._child.running and self._told:
             await self._child.write_line(msgspec.json.encode(command))
 
     async def end(self, why: str) -> None:
@@ -293,6 +290,7 @@ class WorkerPool:
         self._file = plan.run_dir / "breaches.json"
         self._breaches = load_breaches(self._file)
         self._breaches.keep_only({table["name"] for table in plan.assignment.pipelines})
+        self._dealt: dict[str, int] = {}
         self.workers = [Worker(plan, index, clock, log_end, self._breach, breached) for index in range(plan.workers)]
         for name in self.quarantined:
             self.mark(name, True)
@@ -315,6 +313,22 @@ class WorkerPool:
         """Say where the log is."""
         for worker in self.workers:
             worker.place = {"host": host, "port": port, "user": user, "password": password}
+
+    async def run_units(self, units: Collection[str]) -> None:
+        """Run these units from now on: those that are new are loaded, those that are gone are stored and let go of."""
+        self._dealt = deal(units, self._dealt, len(self.workers))
+        shares = [sorted(unit for unit, at in self._dealt.items() if at == worker.index) for worker in self.workers]
+        await asyncio.gather(*[worker.run_units(share) for worker, share in zip(self.workers, shares, strict=True)])
+
+    def held(self) -> set[str]:
+        """The units that the workers are to run, or may not have stopped yet; the others have been stored."""
+        return set().union(*[worker.held() for worker in self.workers])
+
+    async def extend(self, lease: float) -> None:
+        """Work until this time, by the monotonic clock of this computer, and no longer unless told so anew."""
+        for worker in self.workers:
+            worker.share.lease = lease
+        await asyncio.gather(*[worker.send(Command("lease", lease=lease)) for worker in self.workers])
 
     def mark(self, pipeline: str, paused: bool) -> None:
         """Note that a pipeline is paused, or no longer, for the workers' next lives."""

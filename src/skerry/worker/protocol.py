@@ -13,7 +13,11 @@ class Assignment(msgspec.Struct):
     """All that a worker needs to run; the first line it reads.
 
     Attributes:
-        partition, partitions: which keys are its own.
+        partition: the worker's number.
+        partitions: into how many a pipeline's keys are dealt, the same on all nodes of a cluster.
+        units: the partitions of pipelines that it runs, as `pipeline/partition`; None: that of its own number, of all pipelines.
+        turn: counts the changes of the units.
+        lease: until when it may work, by the monotonic clock of this computer; None: for as long as it runs, as on a node alone.
         pipelines, models: the configuration's tables.
         base: directory of the configuration file; feature functions are imported from there.
         poison: messages and windows, by pipeline, that are not tried again.
@@ -43,15 +47,20 @@ class Assignment(msgspec.Struct):
     shadows: dict[str, str] = {}
     epoch: int = 0
     standings: dict[str, Standing] = {}
+    units: list[str] | None = None
+    turn: int = 0
+    lease: float | None = None
 
 
 class Command(msgspec.Struct):
-    """A later line to the worker: `drain` (checkpoint, end), `pause`, `resume` or `retry` of a pipeline, `standings`, `models`.
+    """A later line to the worker: `drain` (checkpoint, end), `pause`, `resume` or `retry` of a pipeline, `standings`, `models`,
+    `units`, `lease`.
 
     `retry` lets one go on, `after` so many seconds, that was stopped for its memory.
 
     `models` brings the models as they are now, with their shadows: pipelines whose reference means another version by that load
     it beside the one that runs, try it, and swap between two feeds. `standings` brings what all pipelines are given of the node.
+    `units` names all that it is to run from now on, `lease` until when.
     """
 
     do: str
@@ -61,6 +70,9 @@ class Command(msgspec.Struct):
     epoch: int = 0
     after: float = 0.0
     standings: dict[str, Standing] = {}
+    units: list[str] = []
+    turn: int = 0
+    lease: float = 0.0
 
 
 class ModelReport(msgspec.Struct):
@@ -154,10 +166,17 @@ class PipelineReport(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """A line from the worker, about twice a second: its heartbeat. `waiting`: why it cannot read the log now."""
+    """A line from the worker, about twice a second: its heartbeat.
+
+    Attributes:
+        waiting: why it cannot read the log now.
+        units: those that are loaded, or not yet let go of. turn: of the last change of units that it has heard of.
+    """
 
     ready: bool
     pipelines: dict[str, PipelineReport] = {}
     failed: str = ""
     waiting: str = ""
     cpu_seconds: float = 0.0
+    units: list[str] = []
+    turn: int = 0

@@ -49,6 +49,7 @@ class Slot:
 
     def __init__(self, spec: PipelineSpec, partition: tuple[int, int], clock: Clock, outbox: Outbox) -> None:
         self.spec = spec
+        self.partition = partition[0]
         self.outbox = outbox
         self.runner: Runner | None = None
         self.durable = 0
@@ -75,9 +76,11 @@ class Slot:
         self._stored_received = 0
         self._stored_at = 0.0
 
-    async def load_state(self, client: WireClient) -> PipelineState:
-        """The state to go on from, with the outputs that were published after it marked as known."""
-        state = await self._store.load(client)
+    async def load_state(self, client: WireClient, claim: bool = False) -> PipelineState:
+        """The state to go on from, with the outputs that were published after it marked as known.
+
+        With `claim` it is written once more first, so that who had it before can write nothing any more."""
+        state = await self._store.load(client, claim)
         if state is None:
             raise CorruptError(f"pipeline {self.spec.name} has no checkpoint", mend="restart the node")
         self.outbox.events_seq, self.outbox.dead_seq = state.events_seq, state.dead_seq
@@ -243,6 +246,12 @@ class Slot:
                 self._hold = False
                 ready, self._held = self._held, []
                 self.outbox.send(ready)
+
+    async def settle(self, client: WireClient) -> None:
+        """Store all that was taken in, and wait until all that it put out is acknowledged. It is not to be fed any more."""
+        while self.dirty:
+            await self.checkpoint(client, last=True)
+        await self.outbox.acknowledged(self.outbox.number)
 
     @property
     def idle(self) -> bool:
