@@ -20,7 +20,8 @@ PYTHONS = ("3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
 PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_26", "manylinux_2_27", "manylinux_2_28", "manylinux_2_34")
 FILES = (Path("requirements/run.txt"), Path("requirements/dev.txt"))
-ELSEWHERE = Path("requirements/bench.txt")  # installed in an environment of its own, so only its wheels can be looked for
+# installed in environments of their own, so only their wheels can be looked for
+ELSEWHERE = (Path("requirements/bench.txt"), Path("requirements/docs.txt"))
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
@@ -83,11 +84,11 @@ def main() -> int:
     parser.add_argument("--wheels", action="store_true", help="also look for wheels of every environment")
     args = parser.parse_args()
     faults = []
-    for path in (*FILES, ELSEWHERE):
+    for path in (*FILES, *ELSEWHERE):
         for python in PYTHONS:
             for machine in MACHINES:
                 where = f"{path}, Python {python} on {machine}"
-                if path is not ELSEWHERE:
+                if path not in ELSEWHERE:
                     faults += [f"{where}: {fault}" for fault in missing(pins(path), environment(python, machine))]
                 if args.wheels and (fault := lacks_wheels(path, python, machine)):
                     faults.append(f"{where}: {fault}")

@@ -1,5 +1,7 @@
 """`History`: numpy arrays of a node or of files, moments in every form, and errors with a sentence."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -83,3 +85,38 @@ async def test_a_running_node(tmp_path: Path, over: str) -> None:
 async def test_nothing_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(RejectedError, match="there is no history"):
         await History(tmp_path).__aenter__()
+
+
+def test_a_data_frame_without_a_loop(tmp_path: Path) -> None:
+    with filled(tmp_path / "history"):
+        pass
+    history = History(tmp_path / "history", clock=ManualClock(NOW))
+    every = history.to_pandas()
+    assert list(every.columns) == ["a/v/x", "b/v/x"]
+    assert (len(every), every.index.name, str(every.index.tz)) == (3600, "time", "UTC")
+    assert every.index[0].timestamp() * SECOND == BEGIN
+    assert every["a/v/x"].tolist() == [at / 10 for at in range(3600)]
+    assert every["b/v/x"].dropna().tolist() == [at / 10 for at in range(0, 3600, 10)]
+    assert history.to_pandas("a/v/x", "-10s")["a/v/x"].tolist() == [at / 10 for at in range(3590, 3600)]
+    assert history.to_pandas(["b/v/x"], every="20m", agg="count")["b/v/x"].tolist() == [120.0] * 3
+    assert history.to_pandas("a/v/x", "+1h", "+2h").empty
+    with pytest.raises(RejectedError, match="did you mean 'a/v/x'"):
+        history.to_pandas("a/v/z")
+
+
+@pytest.mark.asyncio
+async def test_a_data_frame_of_a_history_that_is_open(tmp_path: Path) -> None:
+    """In a notebook there is a loop, and the history may be open already: it is asked, not opened again."""
+    with filled(tmp_path / "history"):
+        pass
+    async with History(tmp_path / "history", clock=ManualClock(NOW)) as history:
+        frame = history.to_pandas("a/v/x", "-10s")
+        times, values = await history.query("a/v/x", "-10s")
+    assert frame["a/v/x"].tolist() == values.tolist()
+    assert frame.index.as_unit("us").asi8.tolist() == times.tolist()
+
+
+def test_without_pandas_the_line_that_brings_it(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['pandas'] = None\nfrom skerry import History\nHistory(sys.argv[1]).to_pandas()"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60, check=False)
+    assert "RejectedError: a data frame needs pandas; pip install 'skerry[pandas]'" in done.stderr

@@ -1,4 +1,4 @@
-"""`skerry pipeline`: what runs, and testing it offline; `replay` and `new` have modules of their own."""
+"""`skerry pipeline`: what runs, and testing it offline; `explain`, `replay` and `new` have modules of their own."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import typer
 
-from skerry.cli import proposal, replay
+from skerry.cli import pipeline_explain, proposal, replay
 from skerry.cli.events import draw_run
 from skerry.cli.session import Paper, Session, clean, number, session
 from skerry.cli.status import books_sentence, draw_pipelines
@@ -102,6 +102,7 @@ def run_offline(
     here.note(f"as expected: {len(wanted)} events")
 
 
+app.command("explain")(pipeline_explain.explain)
 app.command("replay")(replay.replay)
 app.command("new")(proposal.new)
 

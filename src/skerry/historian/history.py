@@ -1,11 +1,14 @@
 """`History`: a node's history as numpy arrays, from a program with a loop."""
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+
+import numpy as np
 
 from skerry.core.clock import SECOND, Clock, SystemClock, from_number, from_rfc3339, in_calendar
 from skerry.core.errors import ConfigError, RejectedError, UnavailableError
@@ -14,6 +17,9 @@ from skerry.historian.sources import Asked, DirectorySource, NodeSource, Points,
 from skerry.http import Client
 
 T = TypeVar("T")
+MOST_SERIES = 64
+MOST_SAMPLES = 10_000_000
+"""Of one series in one data frame: 160 MB."""
 Moment = int | float | str | datetime
 """Unix seconds or milliseconds, RFC 3339, a `datetime`, or a duration before (or after) now such as `"-1h"`."""
 
@@ -34,6 +40,7 @@ class History:
         self._clock = clock or SystemClock()
         self._source: Source | None = None
         self._turn = asyncio.Lock()
+        self._alone = threading.Lock()  # a source is asked by one thread at a time
 
     async def __aenter__(self) -> Self:
         async with self._turn:
@@ -69,17 +76,82 @@ class History:
         With `every` (such as `"1m"`) one number for each stretch that has samples: mean, min, max, sum, last, count, or a quantile
         such as p99. A stretch without samples has no row. Raises `RejectedError` for an unknown series, `UnavailableError`.
         """
+        asked = self._asked(start, end, every, agg)
+        return await self._ask(lambda source: whole(source, name, asked))
+
+    def to_pandas(
+        self,
+        names: str | Sequence[str] = (),
+        start: Moment = "-1h",
+        end: Moment | None = None,
+        *,
+        every: str | None = None,
+        agg: str = "mean",
+    ) -> Any:
+        """A `pandas.DataFrame` of `[start, end)`: a row a time (UTC), a column a series, NaN where a series has no sample.
+
+        Args:
+            names: one series or several; without any all of them, where they are no more than 64.
+            every, agg: as of `query`.
+
+        For notebooks: it needs neither `async with` nor `await`, and blocks meanwhile. Raises `RejectedError` without pandas, for
+        an unknown series, and over 10,000,000 samples; `UnavailableError`.
+        """
+        pandas = _pandas()
+        with self._alone:
+            source = self._source or self._opened()
+            try:
+                wanted = [names] if isinstance(names, str) else list(names) or _few(source.series())
+                asked = self._asked(start, end, every, agg)
+                columns = {name: _column(pandas, source, name, asked) for name in dict.fromkeys(wanted)}
+            finally:
+                if source is not self._source:
+                    source.close()
+        frame = pandas.DataFrame(columns, index=None if columns else pandas.DatetimeIndex([], tz="UTC"))
+        return frame.rename_axis("time")
+
+    def _asked(self, start: Moment, end: Moment | None, every: str | None, agg: str) -> Asked:
         now = self._clock.now()
         width = None if every is None else _checked(parse_duration, every, "every")
         # the moment that is now is part of what is asked
-        asked = Asked(moment(start, now), now + 1 if end is None else moment(end, now), width, agg)
-        return await self._ask(lambda source: whole(source, name, asked))
+        return Asked(moment(start, now), now + 1 if end is None else moment(end, now), width, agg)
 
     async def _ask(self, call: Callable[[Source], T]) -> T:
         async with self._turn:
             if self._source is None:
                 raise UnavailableError("the history is not open", mend="use it within `async with`")
-            return await asyncio.to_thread(call, self._source)
+            return await asyncio.to_thread(self._called, call, self._source)
+
+    def _called(self, call: Callable[[Source], T], source: Source) -> T:
+        with self._alone:
+            return call(source)
+
+
+def _pandas() -> Any:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise RejectedError("a data frame needs pandas", mend="pip install 'skerry[pandas]'") from error
+    return pd
+
+
+def _few(names: list[str]) -> list[str]:
+    if len(names) > MOST_SERIES:
+        raise RejectedError(f"the history has {len(names):,} series, at once go {MOST_SERIES}", mend="name those that you want")
+    return names
+
+
+def _column(pandas: Any, source: Source, name: str, asked: Asked) -> Any:
+    """One series, its times as an index. Of samples with one time there is one, so that columns can be joined."""
+    parts, samples = [], 0
+    for page in source.pages(name, asked):
+        parts.append(page)
+        samples += len(page.times)
+        if samples > MOST_SAMPLES:
+            raise RejectedError(f"{name!r} has over {MOST_SAMPLES:,} samples there", mend='ask for less, or with every="1m"')
+    times = np.concatenate([part.times for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    return pandas.Series(values, pandas.DatetimeIndex(times.view("datetime64[us]"), tz="UTC"))
 
 
 def moment(given: Moment, now: int) -> int:

@@ -13,7 +13,7 @@ from skerry.core.errors import ConfigError, RejectedError
 from skerry.inference.engine import EngineOptions, Session, open_session
 from skerry.inference.runs import FEW_SIZES, SIZES, Feed, Runner, how_to_run
 from skerry.inference.samples import first_rows
-from skerry.inference.signature import Signature
+from skerry.inference.signature import Signature, repr_html
 from skerry.runtime import MemoryPool
 
 LOAD_BUDGET_S = 0.05  # of measuring at load
@@ -159,6 +159,10 @@ class Described:
     def batching(self) -> Batching:
         """How requests become runs, and why."""
         return self._loaded.batching
+
+    def _repr_html_(self) -> str:
+        about = [("engine", self.engine), ("batching", str(self.batching)), ("loaded in", f"{self.load_seconds:.3f} s")]
+        return repr_html(self, about)
 
 
 def load(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from skerry.core.errors import RejectedError, SkerryError
 from skerry.inference.engine import EngineOptions, Session, open_session
-from skerry.inference.signature import numpy_dtype
+from skerry.inference.signature import numpy_dtype, repr_html
 
 Floats = NDArray[np.float64]
 Label = str | int | None
@@ -76,6 +76,9 @@ class Model:
 
     def _show_shape(self) -> str:
         return "[" + ", ".join("N" if size is None else str(size) for size in self._input.shape) + "]"
+
+    def _repr_html_(self) -> str:
+        return repr_html(self, [("file", self.path), ("labels", ", ".join(self._labels)), ("runs", self.runs)])
 
     def score(self, rows: NDArray[Any]) -> tuple[Floats, Sequence[Label]]:
         """Score `[N, features]` or `[N, samples, values]` rows, pictures `[N, C, H, W]`, strings `[N, 1]` (objects).

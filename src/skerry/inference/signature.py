@@ -1,13 +1,14 @@
 """What a model takes and gives: names, dtypes and shapes, and whether a feed fits before the model runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from skerry.core.errors import RejectedError, suggestion
+from skerry.core.html import table
 
 _ORT_NAMES = {"float": "float32", "double": "float64"}  # onnxruntime's name of an element type where numpy has another
 # element types that numpy itself has not; the package ml_dtypes (a dependency of onnx) adds them
@@ -155,3 +156,29 @@ def _check_strings(signature: Signature, value: NDArray[Any]) -> None:
 
 def _show_dtype(dtype: np.dtype[Any]) -> str:
     return dtype.name if dtype.isnative else f"{dtype.name} in foreign byte order"
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def inputs(self) -> Sequence[Signature]: ...
+    @property
+    def outputs(self) -> Sequence[Signature]: ...
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+
+def repr_html(model: _Named, more: Sequence[tuple[str, object]]) -> str:
+    """A model as a table for notebooks: what it takes, gives and says about itself; long metadata is cut."""
+    rows: list[tuple[str, object]] = [(f"input {each.name}", _tensor(each)) for each in model.inputs]
+    rows += [(f"output {each.name}", _tensor(each)) for each in model.outputs]
+    rows += more
+    rows += [(name, text if len(text) <= 80 else f"{text[:79]}…") for name, text in model.metadata.items()]
+    return table(f"model {model.name}" + (f"@{model.version}" if model.version else ""), (), rows)
+
+
+def _tensor(signature: Signature) -> str:
+    return f"{signature.dtype} [{', '.join('N' if size is None else str(size) for size in signature.shape)}]"

@@ -8,12 +8,16 @@ import msgspec
 
 from skerry.config import NodeConfig, load, socket_path
 from skerry.core.clock import SystemClock
+from skerry.core.html import table
 from skerry.historian import Moment, moment
 from skerry.http import Client, UnreachableError
 from skerry.node.check import scorer_of
-from skerry.pipeline import PipelineSpec, read_messages, read_rows, run_messages
+from skerry.pipeline import Explanation, PipelineSpec, explain, frame_rows, is_frame, read_messages, read_rows, run_messages
 from skerry.replay import Progress, Wanted, choose, live_of, past_of, replay, replay_file, span_of
 from skerry.uplink import MOST_MESSAGES, Preview, preview_of, site_key
+
+Recording = str | Path | Iterable[Mapping[str, Any]] | Any
+"""A JSONL, CSV or Parquet file, rows, or a data frame of pandas or polars (neither of which is imported here)."""
 
 
 class Pipeline:
@@ -34,16 +38,17 @@ class Pipeline:
         """The pipeline `name` of a `skerry.toml`, with another model where one is named. Raises `ConfigError`, `RejectedError`."""
         return cls(load(Path(path)), name, model)
 
-    def run(self, source: str | Path | Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """Run over a JSONL, CSV or Parquet file, or over rows; deterministic.
+    def run(self, source: Recording) -> dict[str, Any]:
+        """Run over a JSONL, CSV or Parquet file, over rows, or over a data frame; deterministic.
 
-        Rows are `{"topic", "payload", "at"?}` messages, or `{"device", <time>, <values>…}` samples. Answers `{"events",
+        Rows are `{"topic", "payload", "at"?}` messages, or `{"device", <time>, <values>…}` samples; those of a data frame have
+        their time in a column or in the index. Answers `{"events",
         "messages", "windows", "late", "dead_letters", "ledger"}`. Raises `RejectedError` with the place of what is no message.
         """
         return run_messages(self.spec, self._scorer, self._node, self._messages(source))
 
     def preview(
-        self, source: str | Path | Iterable[Mapping[str, Any]] = (), *, live_s: float = 0.0, client: Client | None = None
+        self, source: Recording = (), *, live_s: float = 0.0, client: Client | None = None
     ) -> Preview:
         """What would leave over the uplink for these messages: the envelopes byte for byte, and what is in them.
 
@@ -66,13 +71,44 @@ class Pipeline:
             if client is None:
                 asked.close()
 
-    def _messages(self, source: str | Path | Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, bytes, int | None]]:
-        return read_messages(self.spec, Path(source)) if isinstance(source, str | Path) else read_rows(self.spec, source)
+    def _messages(self, source: Recording) -> Iterator[tuple[str, bytes, int | None]]:
+        if isinstance(source, str | Path):
+            return read_messages(self.spec, Path(source))
+        return read_rows(self.spec, frame_rows(source, self.spec.source.time) if is_frame(source) else source)
 
-    def test(self, source: str | Path | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def test(self, source: Recording) -> list[dict[str, Any]]:
         """The events of `run`."""
         events: list[dict[str, Any]] = self.run(source)["events"]
         return events
+
+    def explain(self, window: int | Mapping[str, Any] | None = None, source: Recording | None = None) -> Explanation:
+        """Why a window scored so: each feature against the reference, and what it added to the score.
+
+        Args:
+            window: its place among the recording's windows (from 0; negative from the end), an event of it, or None: the window
+                of the highest score.
+            source: the recording, as `run` takes it. An event alone is enough where the model carries a drift reference.
+
+        The reference is the model's drift reference where it has one, else the windows of the recording. In a notebook the
+        answer is a table and a picture (`.svg()`). Raises `RejectedError`.
+        """
+        messages = None if source is None else self._messages(source)
+        return explain(self.spec, self._scorer, self._node, window, messages)
+
+    def _repr_html_(self) -> str:
+        spec = self.spec
+        rule = "every window is an event" if spec.rule is None else f"{spec.rule.field}, {spec.rule.severity}"
+        features = spec.features if isinstance(spec.features, str) else ", ".join(spec.features)
+        rows = [
+            ("source", f"{spec.source.topic} ({spec.source.format})"),
+            ("values", ", ".join(spec.source.names)),
+            ("window", spec.window.kind),
+            ("features", features or "the samples themselves"),
+            ("model", f"{self._scorer.name}@{self._scorer.version}" if self._scorer else None),
+            ("rule", rule),
+            ("sinks", ", ".join(sink.kind for sink in spec.sinks)),
+        ]
+        return table(f"pipeline {spec.name}", (), rows)
 
     def replay(
         self,

@@ -28,6 +28,7 @@ from skerry.node.disk import NodeDisk
 from skerry.node.history import NodeHistory
 from skerry.node.link import ALARM, Link, quotas
 from skerry.node.models import NodeModels
+from skerry.node.notebook import node_html
 from skerry.node.orders import Orders
 from skerry.node.overuse import Overuse
 from skerry.node.processes import Process, processes_of, rows
@@ -126,6 +127,9 @@ class Node:
             self.view, config.api, socket_path(config), self.version, tokens=self.tokens, audit=self.audit, clock=self._clock,
             tls=self.tls.api_context, names=self.tls.api_names,
         )  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return node_html(self)
 
     async def _is_device(self, name: str) -> bool:
         return await self.devices.registry.find(name) is not None

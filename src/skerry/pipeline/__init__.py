@@ -8,6 +8,7 @@ from skerry.pipeline.spec import PipelineSpec, SinkSpec, SourceSpec, parse_pipel
 
 if TYPE_CHECKING:
     from skerry.pipeline.checkpoint import BUCKET, CheckpointStore, begin_checkpoints, stored_cursors
+    from skerry.pipeline.dataframe import frame_rows, is_frame
     from skerry.pipeline.decode import Undecoded, decoder, payload_fields
     from skerry.pipeline.drift import DRIFT_KEY, drift_report
     from skerry.pipeline.event import (
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
         show_letter,
         unpack_letters,
     )
+    from skerry.pipeline.explanation import Contribution, Explanation
+    from skerry.pipeline.occlusion import explain
     from skerry.pipeline.offline import frame_of, frames_of, read_messages, read_rows, run_file, run_messages
     from skerry.pipeline.partitions import parse_unit, unit_name
     from skerry.pipeline.picture import check_fits
@@ -55,6 +58,7 @@ __getattr__ = lazy(
         "BATCH": "runner",
         "BUCKET": "checkpoint",
         "CheckpointStore": "checkpoint",
+        "Contribution": "explanation",
         "DEAD": "event",
         "DEAD_PREFIX": "event",
         "DRIFT_KEY": "drift",
@@ -62,6 +66,7 @@ __getattr__ = lazy(
         "EVENTS": "event",
         "EVENTS_PREFIX": "event",
         "Event": "event",
+        "Explanation": "explanation",
         "KeyTemplate": "topics",
         "Ledger": "state",
         "MAX_SUBJECT": "topics",
@@ -91,8 +96,10 @@ __getattr__ = lazy(
         "drift_report": "drift",
         "encode_state": "state",
         "event_topic": "topics",
+        "explain": "occlusion",
         "filter_matches": "topics",
         "frame_of": "offline",
+        "frame_rows": "dataframe",
         "frames_of": "offline",
         "key_token": "topics",
         "letters_output": "event",
@@ -103,6 +110,7 @@ __getattr__ = lazy(
         "read_rows": "offline",
         "run_file": "offline",
         "run_messages": "offline",
+        "is_frame": "dataframe",
         "is_scored": "shed",
         "show_letter": "event",
         "standing": "shed",
@@ -117,11 +125,12 @@ __getattr__ = lazy(
 
 __all__ = [
     "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "DRIFT_KEY", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MQTT_PREFIX",
-    "QOS0_PREFIX", "RETRY_PREFIX", "WINDOW_HEADER", "WINDOW_TAIL", "Around", "Band", "CheckpointStore", "DeadLetter", "Event",
-    "EventHead", "ForwardSpec", "KeyTemplate", "Ledger", "Level", "Output", "PipelineSpec", "PipelineState", "Proposal",
-    "Relay", "Runner", "SinkSpec", "SourceSpec", "Standing", "Trace", "Undecoded", "begin_checkpoints", "books", "check_filter",
-    "check_fits", "check_name", "decode_state", "decoder", "deliveries", "drift_report", "encode_state", "event_topic",
-    "filter_matches", "frame_of", "frames_of", "is_scored", "key_token", "letters_output", "may_match", "parse_pipeline",
-    "parse_unit", "payload_fields", "propose", "read_messages", "read_rows", "run_file", "run_messages", "show_letter", "standing",
-    "stored_cursors", "subjects_of", "topic_level", "topic_of", "unit_name", "unpack_letters",
+    "QOS0_PREFIX", "RETRY_PREFIX", "WINDOW_HEADER", "WINDOW_TAIL", "Around", "Band", "CheckpointStore", "Contribution",
+    "DeadLetter", "Event", "EventHead", "Explanation", "ForwardSpec", "KeyTemplate", "Ledger", "Level", "Output",
+    "PipelineSpec", "PipelineState", "Proposal", "Relay", "Runner", "SinkSpec", "SourceSpec", "Standing", "Trace", "Undecoded",
+    "begin_checkpoints", "books", "check_filter", "check_fits", "check_name", "decode_state", "decoder", "deliveries",
+    "drift_report", "encode_state", "event_topic", "explain", "filter_matches", "frame_of", "frame_rows", "frames_of",
+    "is_frame", "is_scored", "key_token", "letters_output", "may_match", "parse_pipeline", "parse_unit", "payload_fields",
+    "propose", "read_messages", "read_rows", "run_file", "run_messages", "show_letter", "standing", "stored_cursors",
+    "subjects_of", "topic_level", "topic_of", "unit_name", "unpack_letters",
 ]  # fmt: skip

@@ -43,6 +43,7 @@ class Runner:
         partition: (index, of how many): which keys are ours, by crc32.
         poison: sequences and window names that are not tried again.
         known_letters: dead letters that are stored already (of a run before this one, behind the checkpoint).
+        stage: what scores, where something beside the score is wanted of it; else one of the spec and the scorer.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Runner:
         poison: Sequence[str] = (),
         known_letters: set[str] | None = None,
         trace: Trace | None = None,
+        stage: Stage | None = None,
     ) -> None:
         self.spec = spec
         self.state = state
@@ -69,7 +71,7 @@ class Runner:
         self._known_letters = known_letters or set()
         self._trace = trace or Trace()
         self.batch = BATCH
-        self._stage = Stage(spec, scorer)
+        self._stage = stage or Stage(spec, scorer)
         self._drift = DriftWatch(spec, node, state.drift)
         self._judge = Judge(spec, node)
         self._decode = decoder(spec.source, spec.dedup_field if spec.dedup == "id" else "")

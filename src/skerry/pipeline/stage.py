@@ -76,6 +76,7 @@ class Stage:
         self.scorer = scorer
         self.width = 1 + len(spec.source.names)
         self.names = spec.source.names
+        self.layout = spec.source.layout
         self._function: FeatureFunction | None = None
         self.columns: Sequence[str] = spec.columns or ()
         if isinstance(spec.features, str):
