@@ -1,4 +1,4 @@
-"""Train the demo's two models on simulated devices and write them as ONNX.
+"""Train the demo's two models on simulated devices and write them as ONNX; and a third that is unfit on purpose.
 
     python scripts/train_demo_models.py [--out DIR] [--quick]
 
@@ -71,7 +71,33 @@ def main() -> int:
         labels=COMPUTER_LABELS, hidden=(16,), values=COMPUTER_VALUES, features=COMPUTER_FEATURES,
         trained_on=f"{len(computers)} simulated computers with 1 to 64 cores, 200 s each",
     )  # fmt: skip
+    onnx.save(unfit(len(PUMP_VALUES) * len(PUMP_FEATURES)), arguments.out / "unfit.onnx")
     return 0
+
+
+def unfit(width: int) -> onnx.ModelProto:
+    """A model with the inputs and outputs of the pumps' that gives no number where a feature is above 1,000, as a real speed is."""
+    numbers = {"thousand": np.array([[1000.0]], np.float32), "kinds": np.array(LABELS, np.object_), "zero": np.array(0, np.int64)}
+    constants = [
+        helper.make_tensor(name, TensorProto.STRING, value.shape, [text.encode() for text in value])
+        if value.dtype == np.object_ else numpy_helper.from_array(value, name)
+        for name, value in numbers.items()
+    ]  # fmt: skip
+    nodes = [
+        helper.make_node("ReduceMax", ["features"], ["most"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["thousand", "most"], ["left"]),
+        helper.make_node("Sqrt", ["left"], ["score"]),
+        helper.make_node("ArgMax", ["features"], ["index"], axis=1, keepdims=0),
+        helper.make_node("Mul", ["index", "zero"], ["first"]),
+        helper.make_node("Gather", ["kinds", "first"], ["label"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "unfit", [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", width])],
+        [helper.make_tensor_value_info("label", TensorProto.STRING, ["N"]),
+         helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N", 1])],
+        constants,
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
 def make(

@@ -3,7 +3,7 @@
 `node`: rounds of load, each by new devices, with processes killed or stopped at random moments; after each round every message that
 was acknowledged is looked for in the windows. `store`: a writer is killed, its power is cut, its calls fail; what it had
 acknowledged is looked for. `history`: days of a hundred channels, each query beside numpy's. `steady`: a load under which no
-process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent.
+process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent. `scenarios`: those of `skerry demo`.
 Ends with the counts; exit 1 at the first thing that is wrong.
 """
 
@@ -33,8 +33,8 @@ from tests.fixtures.node import RunningNode
 from tests.inference.networks import report
 from tests.mqtt import soak as clients
 from tests.store import soak as stores
+from tests.system import scenario_soak, uplink_soak
 from tests.system import steady as unchanging
-from tests.system import uplink_soak
 from tests.system.accounts import BOTH, EVERY, ONCE, Account, check, settle
 from tests.system.fleet import Device, Fleet
 from tests.system.logins import flooded
@@ -209,6 +209,11 @@ def _told(work: Callable[[], str]) -> bool:
     return True
 
 
+def scenarios(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "scenarios"; whether all was right."""
+    return _told(lambda: scenario_soak.scenarios(given.minutes))
+
+
 def steady(folder: Path, given: argparse.Namespace) -> bool:
     """The part "steady"; whether all was right."""
     say(f"{given.minutes:g} minutes, {unchanging.RATE:,.0f} messages/s")
@@ -217,7 +222,10 @@ def steady(folder: Path, given: argparse.Namespace) -> bool:
     return flat
 
 
-PARTS = {"node": node, "store": store, "history": history, "cluster": cluster, "steady": steady, "uplink": uplink, "mqtt": mqtt}
+PARTS = {
+    "node": node, "store": store, "history": history, "cluster": cluster, "steady": steady, "uplink": uplink, "mqtt": mqtt,
+    "scenarios": scenarios,
+}  # fmt: skip
 
 
 def main() -> int:

@@ -20,9 +20,17 @@ def demo(
     speed: Annotated[float, typer.Option(min=0.1, max=1000.0, help="With --data: how many times faster than recorded.")] = 10.0,
     seed: Annotated[int, typer.Option(help="Other faults of the simulated pumps.")] = 7,
     keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the node's files here.")] = None,
+    scenario: Annotated[
+        str, typer.Option(metavar="NAME", help="Show one promise instead: link-down, node-down, bad-device, new-model.")
+    ] = "",
 ) -> None:
     """See the main job at work: this computer and a pump station as devices, scored by models."""
     here = session(context)
+    if scenario:
+        from skerry.cli import demo_scenario  # late: --help goes without
+
+        demo_scenario.scenario(here, scenario)
+        return
     here.note("starting a broker, a node, two models and the devices …")
     from skerry.cli.demo_watch import watch  # late: --help goes without
     from skerry.core import log

@@ -17,7 +17,7 @@ PIPELINES: tuple[str, ...] = (PUMP_ALARMS, PUMP_WINDOWS, COMPUTER_ALARMS)
 
 
 def model_path(name: str) -> Path:
-    """The file of a model that comes with the package: `pump` or `computer`."""
+    """The file of a model of the package: `pump`, `computer`, or `unfit`, which gives no number for what pumps measure."""
     return Path(str(files("skerry.demo").joinpath("models", f"{name}.onnx")))
 
 
