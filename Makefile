@@ -8,10 +8,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install
 RUN := .venv/.run
 DEV := .venv/.dev
 PEERS := .venv/peers/.done
+DOCS := .venv/docs/.done
 NPM := .venv/npm/.done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench soak screenshots dist clean
+.PHONY: help setup demo test lint bench soak screenshots docs dist clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,10 @@ soak: $(DEV) ## the long fault tests: make soak ARGS="--minutes 30"
 
 screenshots: $(DEV) ## pictures of the dashboard in docs/img, from a running demo
 	@$(BIN)/python scripts/screenshots.py
+
+docs: $(RUN) $(DOCS) ## the documents as a site in build/site, every link checked
+	@PYTHONPATH=. $(BIN)/python scripts/site.py build/docs
+	@NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true .venv/docs/bin/mkdocs build --quiet --strict && echo "read build/site/index.html" >&2
 
 dist: $(DEV) ## wheel, sdist and bill of materials in dist/
 	$(BIN)/python -m build --no-isolation --outdir dist .
@@ -74,6 +79,12 @@ $(NPM): tests/peers/package-lock.json | $(RUN)
 	@echo "[npm] packages of tests/peers/package-lock.json into .venv/npm, what the MQTT tests talk to" >&2
 	@npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error >&2 && touch $@ || \
 	  echo "[npm] they cannot be installed here: the tests that need them are skipped" >&2
+
+# What builds the site is no part of skerry, so it has an environment of its own.
+$(DOCS): requirements/docs.txt | $(RUN)
+	@echo "[docs] $$(grep -c == requirements/docs.txt) packages of requirements/docs.txt into .venv/docs" >&2
+	@$(PYTHON) -m venv .venv/docs >&2 && .venv/docs/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+	  --require-hashes --only-binary :all: -r requirements/docs.txt >&2 && touch $@ || { rm -rf .venv/docs; exit 1; }
 
 # The model servers of others have an environment of their own; where they cannot be installed, their rows are left out.
 $(PEERS): requirements/bench.txt | $(RUN)

@@ -38,6 +38,7 @@ GROUPS = {
 ROWS = {name: measure for rows in GROUPS.values() for name, measure in rows.items()}
 RESULTS = {group: "RESULTS.md" if group == "main" else f"RESULTS-{group}.md" for group in GROUPS}
 README = ROOT / "README.md"
+SHOWN = (README, ROOT / "docs" / "comparison.md")
 
 
 def arguments() -> argparse.Namespace:
@@ -47,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each measurement")
     parser.add_argument("--minutes", type=float, help="the same, in minutes: an hour of `fragments` with --minutes 60")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
-    parser.add_argument("--write", action="store_true", help="write the tables to bench/RESULTS*.md and README.md")
+    parser.add_argument("--write", action="store_true", help="write the tables to their files and the pages that show them")
     given = parser.parse_args()
     for name in given.names:
         if name not in ROWS and name not in GROUPS:
@@ -75,13 +76,14 @@ async def measure(names: list[str], options: Options) -> list[Row]:
 
 
 def write(whole: report.Report) -> None:
-    """Each group of rows that was measured into its file, and into the README where that shows it."""
+    """Each group of rows that was measured into its file, and into the pages that show it."""
     for group, file in RESULTS.items():
         rows = [row for row in whole.rows if row.row in GROUPS[group]]
         if rows:
             found = msgspec.structs.replace(whole, rows=rows)
             (ROOT / "bench" / file).write_text(report.markdown(found, group), encoding="utf-8")
-            README.write_text(report.shown(README.read_text(encoding="utf-8"), found, group), encoding="utf-8")
+            for page in SHOWN:
+                page.write_text(report.shown(page.read_text(encoding="utf-8"), found, group), encoding="utf-8")
 
 
 def main() -> int:

@@ -3,7 +3,8 @@
 `node`: rounds of load, each by new devices, with processes killed or stopped at random moments; after each round every message that
 was acknowledged is looked for in the windows. `store`: a writer is killed, its power is cut, its calls fail; what it had
 acknowledged is looked for. `history`: days of a hundred channels, each query beside numpy's. `steady`: a load under which no
-process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent. `scenarios`: those of `skerry demo`.
+process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent.
+`scenarios`: those of `skerry demo`.
 Ends with the counts; exit 1 at the first thing that is wrong.
 """
 

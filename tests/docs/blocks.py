@@ -26,16 +26,19 @@ class Block(NamedTuple):
     text: str
 
 
+def every(path: Path) -> list[Block]:
+    """All blocks of one document, in its order."""
+    content = path.read_text("utf-8")
+    found = []
+    for match in _FENCE.finditer(content):
+        line = content.count("\n", 0, match.start()) + 1
+        found.append(Block(f"{path.relative_to(ROOT)}:{line}", match[1], match[2].strip(), match[3]))
+    return found
+
+
 def blocks(language: str, documents: list[Path] | None = None) -> list[Block]:
     """All blocks of a language."""
-    found = []
-    for path in documents or DOCUMENTS:
-        content = path.read_text("utf-8")
-        for match in _FENCE.finditer(content):
-            line = content.count("\n", 0, match.start()) + 1
-            if match[1] == language:
-                found.append(Block(f"{path.relative_to(ROOT)}:{line}", match[1], match[2].strip(), match[3]))
-    return found
+    return [block for path in documents or DOCUMENTS for block in every(path) if block.language == language]
 
 
 def commands(block: Block) -> Iterator[list[str]]:

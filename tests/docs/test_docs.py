@@ -144,7 +144,11 @@ def test_the_event_of_the_guide_is_the_quickstart_s() -> None:
     assert [json.loads(block.text) for block in blocks("json")] == [expected["events"][0]]
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=by_place)
+ALONE = [path for path in DOCUMENTS if path.name != "tutorial.md"]
+"""The documents whose blocks stand each for itself; those of the tutorial follow one another (test_tutorial.py)."""
+
+
+@pytest.mark.parametrize("block", blocks("python", ALONE), ids=by_place)
 def test_python_runs(block: Block, quickstart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(quickstart)
     names: dict[str, Any] = {"__name__": "shown"}
