@@ -27,6 +27,8 @@ QUICKSTART = ROOT / "examples" / "quickstart"
 GUIDE = (ROOT / "docs" / "guide.md").read_text("utf-8")
 MODELS = (ROOT / "docs" / "models.md").read_text("utf-8")
 USAGE_ERROR = typer.BadParameter.__mro__[1]
+ALONE = [path for path in DOCUMENTS if path.name != "tutorial.md"]
+"""The documents whose blocks stand each for itself; those of the tutorial follow one another (test_tutorial.py)."""
 FRAGMENT = '[[pipelines]]\nname = "shown"\n'
 SOURCE = 'source = { topic = "devices/+/x", values = ["x"] }\n'
 API = re.compile(r"127\.0\.0\.1:\d+(/[^?]*)")
@@ -60,7 +62,7 @@ def by_place(block: Block) -> str:
     return block.place
 
 
-@pytest.mark.parametrize("block", blocks("toml"), ids=by_place)
+@pytest.mark.parametrize("block", blocks("toml", ALONE), ids=by_place)
 def test_toml_is_a_configuration(block: Block, tmp_path: Path) -> None:
     assert parse_toml(block.text, tmp_path).pipelines
 
@@ -142,10 +144,6 @@ def test_every_setting_is_in_the_guide_with_its_default() -> None:
 def test_the_event_of_the_guide_is_the_quickstart_s() -> None:
     expected = json.loads((QUICKSTART / "expected.json").read_text("utf-8"))
     assert [json.loads(block.text) for block in blocks("json")] == [expected["events"][0]]
-
-
-ALONE = [path for path in DOCUMENTS if path.name != "tutorial.md"]
-"""The documents whose blocks stand each for itself; those of the tutorial follow one another (test_tutorial.py)."""
 
 
 @pytest.mark.parametrize("block", blocks("python", ALONE), ids=by_place)
