@@ -138,21 +138,16 @@ def test_where_tokens_are_kept(tmp_path: Path, text: str, place: str) -> None:
     assert load(written(tmp_path, text)).token_file == tmp_path.resolve() / place
 
 
-LATER = [
-    ("[cluster]\nenabled = true", "cluster.enabled"),
-]
-
-
-@pytest.mark.parametrize(("text", "where"), LATER)
-def test_what_comes_later_is_refused_with_a_sentence(tmp_path: Path, text: str, where: str) -> None:
-    file = written(tmp_path, text)
-    with pytest.raises(ConfigError, match="not part of this version") as caught:
-        load(file)
-    assert str(caught.value).startswith(f"{file}: {where}: ")
-    assert caught.value.mend
-
-
 WRONG = [
+    ('[cluster]\nlisten = "here"', "cluster.listen: 'here' is not an address; allowed: host:port"),
+    ('[cluster]\nname = "a b"', "cluster.name: 'a b' is no name for a cluster; allowed: letters, digits, - and _"),
+    ('[cluster]\nadvertise = "0.0.0.0:7443"', "cluster.advertise: others cannot reach '0.0.0.0:7443'; name an address and a port"),
+    ('[cluster]\nadvertise = "10.0.0.1:0"', "cluster.advertise: others cannot reach '10.0.0.1:0'; name an address and a port"),
+    ('[cluster]\nroutes = "x"', "cluster.routes: 'x' is not an address"),
+    ("[cluster]\nreplicas = 2", "cluster.replicas: 2 is no number of replicas; allowed: 1, 3 or 5"),
+    ('[cluster]\nseeds = ["10.0.0.1:7443", "10.0.0.2"]', "cluster.seeds[1]: '10.0.0.2' is not an address"),
+    ('[cluster]\nseeds = ["10.0.0.1:0"]', "cluster.seeds[0]: '10.0.0.1:0' has no port; name a member's cluster.listen"),
+    ('[cluster]\ndiscovery = "dns"', "cluster.discovery: "),
     ('[uplink]\nurl = "http://a:b@centre"', "uplink.url: 'centre' is not of the kind mqtt; allowed: mqtt://host:port or mqtts://"),
     ('[uplink]\ncommands = { allow = ["commands/#"] }', "uplink.commands.key: say who may command"),
     (

@@ -13,6 +13,7 @@ import msgspec
 
 from skerry.api import ApiConfig
 from skerry.broker import BrokerConfig
+from skerry.cluster import ClusterSection
 from skerry.connector import ConnectorSpec, parse_connectors
 from skerry.core.clock import Clock
 from skerry.core.errors import ConfigError, suggestion
@@ -27,7 +28,6 @@ from skerry.uplink import UplinkConfig
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 LISTS = ("models", "pipelines", "connectors")
 """What is written as [[…]]."""
-_LATER = "is not part of this version"
 
 
 def _host_name() -> str:
@@ -153,23 +153,6 @@ class HistorySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def kept(self, level: str) -> int:
         """Microseconds that a level is kept."""
         return parse_duration(self.keep.get(level, _KEEP[level]))
-
-
-class ClusterSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[cluster]`: several boxes as one."""
-
-    enabled: bool = False
-    name: str = ""
-    listen: str = ""
-    advertise: str = ""
-    routes: str = ""
-    replicas: int = 3
-    discovery: Literal["mdns", "seeds", "both"] = "mdns"
-    seeds: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.enabled:
-            raise ConfigError(f"the cluster {_LATER}", where="enabled", mend="set it to false")
 
 
 class Sections(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,24 +8,30 @@ if TYPE_CHECKING:
     from skerry.cluster.beacon import Found
     from skerry.cluster.config import ClusterConfig
     from skerry.cluster.join_port import JoinPort, Pending
-    from skerry.cluster.joining import Joined, has_joined, hello_of, join
+    from skerry.cluster.joining import CA, CERTIFICATE, KEY, Joined, has_joined, hello_of, join, keep_joined
     from skerry.cluster.leases import JetStreamLeases, Leases, MemoryLeases
     from skerry.cluster.manager import ClusterManager
     from skerry.cluster.members import Change, EdgeNode, NodeStatus, Timing
-    from skerry.cluster.records import Partition
+    from skerry.cluster.records import Entry, Partition
+    from skerry.cluster.section import ClusterSection
     from skerry.cluster.servers import Servers, place_of, read_servers, route_password, write_servers
 
 __getattr__ = lazy(
     __name__,
     {
+        "CA": "joining",
+        "CERTIFICATE": "joining",
         "Change": "members",
         "ClusterConfig": "config",
         "ClusterManager": "manager",
+        "ClusterSection": "section",
         "EdgeNode": "members",
+        "Entry": "records",
         "Found": "beacon",
         "JetStreamLeases": "leases",
         "JoinPort": "join_port",
         "Joined": "joining",
+        "KEY": "joining",
         "Leases": "leases",
         "MemoryLeases": "leases",
         "NodeStatus": "members",
@@ -40,11 +46,12 @@ __getattr__ = lazy(
         "read_servers": "servers",
         "route_password": "servers",
         "write_servers": "servers",
+        "keep_joined": "joining",
     },
 )
 
 __all__ = [
-    "Change", "ClusterConfig", "ClusterManager", "EdgeNode", "Found", "JetStreamLeases", "JoinPort", "Joined", "Leases",
-    "MemoryLeases", "NodeStatus", "Partition", "Pending", "Servers", "Timing", "has_joined", "hello_of", "join", "place_of",
-    "read_servers", "route_password", "write_servers",
+    "CA", "CERTIFICATE", "KEY", "Change", "ClusterConfig", "ClusterManager", "ClusterSection", "EdgeNode", "Entry", "Found",
+    "JetStreamLeases", "JoinPort", "Joined", "Leases", "MemoryLeases", "NodeStatus", "Partition", "Pending", "Servers", "Timing",
+    "has_joined", "hello_of", "join", "keep_joined", "place_of", "read_servers", "route_password", "write_servers",
 ]  # fmt: skip

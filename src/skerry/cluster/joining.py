@@ -125,7 +125,7 @@ class _Joining:
         self._tell(f"{hello.id} let it in; the certificate is kept in {self._folder}")
         told = tuple(dict.fromkeys((*warnings, *answer.warnings)))
         joined = Joined(hello.site, hello.id, answer.members, answer.share, told)
-        await asyncio.to_thread(_keep, self._folder, hello.ca, answer.certificate, asked.key, joined)
+        await asyncio.to_thread(keep_joined, self._folder, hello.ca, answer.certificate, asked.key, joined)
         return joined
 
     def _check(self, hello: Hello, took_s: float) -> tuple[str, ...]:
@@ -199,8 +199,8 @@ async def _line(reader: asyncio.StreamReader, kind: type[T], seconds: float, whe
         ) from error
 
 
-def _keep(folder: Path, ca: str, certificate: str, key: bytes, joined: Joined) -> None:
-    """All on the disk; `joined.json` last, whole, and only then has it joined."""
+def keep_joined(folder: Path, ca: str, certificate: str, key: bytes, joined: Joined) -> None:
+    """All on the disk; `joined.json` last, whole, and only then has it joined. Raises `UnavailableError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, content in (

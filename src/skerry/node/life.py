@@ -21,6 +21,7 @@ from skerry.device import OWN_CLIENTS, AuditLog, ClientIds, Refusals
 from skerry.mqtt import Publisher
 from skerry.node.backup import NodeBackup, refuse_half_restored
 from skerry.node.centre import Centre
+from skerry.node.cluster import NodeCluster
 from skerry.node.connectors import NodeConnectors
 from skerry.node.dashboard import NodeDashboard
 from skerry.node.devices import NodeDevices
@@ -65,6 +66,7 @@ class Node:
         self._lock.take()
         self._paused_file = data / "paused.json"
         self._paused = _read_paused(self._paused_file) | {spec.name for spec in config.pipelines if spec.paused}
+        self.cluster = NodeCluster(config, self._clock)
         self.confinement = confined(config.resources)
         self.uptime = UptimeLedger(data / "uptime.json", self._clock)
         retention = config.broker.retention
@@ -76,6 +78,7 @@ class Node:
             config.broker, data, self._signer.public, most_stored, self._clock,
             lambda: self._place(issuer.seed),
         )  # fmt: skip
+        self.cluster.keep_records_at(self.server)
         self.tls = NodeTls(config, self.server, self._clock)
         self.audit = AuditLog(data / "logs" / "audit.log", self._clock)
         self.connections = Connections(self._system_client)
@@ -198,7 +201,8 @@ class Node:
         api = asyncio.create_task(self.api.run())
         tasks = [asyncio.create_task(service, name=name) for name, service in zip(names, services, strict=True)]
         tasks += [asyncio.create_task(self.view.describe_models()), asyncio.create_task(self._await_ready())]
-        parts = (self.models, self.resources, self.history, self.uplink, self.centre, self.orders, self.overuse, self.connectors)
+        parts = (self.models, self.resources, self.history, self.uplink, self.centre, self.orders, self.overuse, self.connectors,
+                 self.cluster)  # fmt: skip
         tasks += [asyncio.create_task(each.run()) for each in parts]
         tasks += [asyncio.create_task(self.refusals.run()), asyncio.create_task(self.tls.run())]
         tasks += [asyncio.create_task(self.uptime.run(self.view.ready)), asyncio.create_task(self.promises.run())]
@@ -331,6 +335,7 @@ class Node:
         self._schedule()
         self.uplink.take_config(config)
         self.connectors.take_config(config)
+        self.cluster.take_config(config)
         await old.drain()
         await self.serving.give(self.models.place()["models"])
 
@@ -368,7 +373,7 @@ class Node:
         found += [f"worker {w.index} cannot read the log: {w.report.waiting}" for w in self.pool.workers if w.report.waiting]
         if self.audit.lost:
             found.append(f"{self.audit.lost} lines of the audit log could not be written")
-        found += self.tls.warnings()
+        found += [*self.tls.warnings(), *self.cluster.warnings()]
         found += self.api.warnings()
         return found
 

@@ -150,7 +150,7 @@ class View:
             "uplink": node.uplink.status(),
             "connectors": node.connectors.rows(),
             "dashboard": node.dashboard.status(),
-            "cluster": None,
+            "cluster": node.cluster.status(),
             "ledger": {**sum_books([row["ledger"] for row in pipelines]), "given_up": node.link.gone.messages},
             "processes": node.processes(),
             "sinks": [relay.status() for relay in node.relays],

@@ -1,0 +1,26 @@
+"""The cluster's part of a node: who it is to the others, whom it lets in, what it may run, and what `status` and the API say."""
+
+from typing import TYPE_CHECKING
+
+from skerry.core.lazy import lazy
+
+if TYPE_CHECKING:
+    from skerry.node.cluster.founding import cluster_config, cluster_folder, join_site, kept_port, prepare
+    from skerry.node.cluster.member import NodeCluster
+    from skerry.node.cluster.placed import Place, PlacedLeases
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "NodeCluster": "member",
+        "Place": "placed",
+        "PlacedLeases": "placed",
+        "cluster_config": "founding",
+        "cluster_folder": "founding",
+        "join_site": "founding",
+        "kept_port": "founding",
+        "prepare": "founding",
+    },
+)
+
+__all__ = ["NodeCluster", "Place", "PlacedLeases", "cluster_config", "cluster_folder", "join_site", "kept_port", "prepare"]

@@ -1,0 +1,177 @@
+"""The node as one of a cluster: a member that others see, a port where they join, what it may run. Inert when disabled."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from skerry.broker import NatsServer
+from skerry.cluster import Change, ClusterManager, EdgeNode, Joined, JoinPort, Partition
+from skerry.config import NodeConfig
+from skerry.core import log
+from skerry.core.clock import Clock
+from skerry.core.errors import SkerryError
+from skerry.core.service import Backoff, cancel_and_wait
+from skerry.node.cluster.founding import cluster_config, cluster_tls, listen_address, prepare, ticket_file
+from skerry.node.cluster.placed import Place, PlacedLeases
+from skerry.node.cluster.shared import shared
+from skerry.node.tls import site_authority
+from skerry.trust import ServerTls, SigningKey
+
+QUORUM_LOOK_S = 0.25
+_log = log.get("cluster")
+Noted = Callable[[str, Mapping[str, object]], None]
+
+
+class NodeCluster:
+    """What the rest of the node asks about the cluster. With `[cluster]` disabled this node leads, and all work is its own.
+
+    Made before anything of the node starts: keys and certificates that all members share are in their places afterwards.
+
+    Attributes:
+        place: answers where the cluster's records are kept; None while they cannot be had.
+        listeners: called with each change of members and leader, in order.
+        no_quorum_since: microseconds since the epoch; None while there is a quorum, or no cluster.
+        trouble: what keeps others from joining here, empty where nothing does.
+
+    Raises `ConfigError`, `RejectedError`, `UnavailableError` when made.
+    """
+
+    def __init__(self, config: NodeConfig, clock: Clock) -> None:
+        self.enabled = config.cluster.enabled
+        self.listeners: list[Callable[[Change], None]] = []
+        self.place: Callable[[], Place | None] = lambda: None
+        self.no_quorum_since: int | None = None
+        self.trouble = ""
+        self.joined: Joined | None = None
+        self.manager: ClusterManager | None = None
+        self.join_port: JoinPort | None = None
+        self._config = config
+        self._clock = clock
+        self._serves = asyncio.Event()
+        if self.enabled:
+            self._begin()
+
+    def _begin(self) -> None:
+        config, clock = self._config, self._clock
+        self.joined = prepare(config, clock)
+        own = cluster_config(config)
+        self.manager = ClusterManager(own, partitions=partitions_of(config), leases=PlacedLeases(self._placed), clock=clock)
+        key = SigningKey.from_pem(ticket_file(config).read_bytes(), str(ticket_file(config)))
+        tls = ServerTls(cluster_tls(config), clock)
+        self.join_port = JoinPort(
+            own, self.manager, site_authority(config).load(), key, lambda: tls.context, lambda: shared(config.data_dir), clock
+        )
+
+    def _placed(self) -> Place | None:
+        return self.place()
+
+    def keep_records_at(self, server: NatsServer) -> None:
+        """Keep the records at the node's own nats-server, with as many replicas as it has."""
+
+        def place() -> Place | None:
+            if not server.port:
+                return None
+            return Place(((server.host, server.port),), server.user, server.password)
+
+        self.place, self._serves = place, server.ready
+
+    async def run(self) -> None:
+        """Be a member until cancelled; nothing to do where there is no cluster."""
+        if self.manager is None:
+            return
+        await self._serves.wait()
+        tasks = [asyncio.create_task(work()) for work in (self._listen, self._watch, self._look_for_quorum)]
+        try:
+            async with self.manager:
+                await asyncio.gather(*tasks)
+        finally:
+            await cancel_and_wait(*tasks)
+
+    async def _listen(self) -> None:
+        """Keep the join port open."""
+        port, backoff = self.join_port, Backoff(1.0, 30.0)
+        assert port is not None
+        async with port:
+            while True:
+                try:
+                    await port.listen(*listen_address(self._config))
+                except SkerryError as error:
+                    if str(error) != self.trouble:
+                        _log.error(f"no node can join here: {error}")
+                    self.trouble = str(error)
+                    await asyncio.sleep(backoff.next())
+                    continue
+                self.trouble = ""
+                await asyncio.Event().wait()
+
+    async def _watch(self) -> None:
+        """Tell who listens what changes."""
+        assert self.manager is not None
+        while True:
+            with suppress(SkerryError):  # too many changes at once: it begins again with all members
+                async for change in self.manager.watch():
+                    for listener in self.listeners:
+                        listener(change)
+
+    async def _look_for_quorum(self) -> None:
+        assert self.manager is not None
+        while True:
+            if self.manager.ready.is_set():
+                self.no_quorum_since = None
+            elif self.no_quorum_since is None:
+                self.no_quorum_since = self._clock.now()
+            await asyncio.sleep(QUORUM_LOOK_S)
+
+    # what the rest of the node asks
+
+    @property
+    def leads(self) -> bool:
+        """Whether this node does what only one may do. Ask before each effect."""
+        return self.manager is None or self.manager.leads
+
+    @property
+    def quorum(self) -> bool:
+        """Whether this node is a member at this moment; True where there is no cluster."""
+        return self.manager is None or self.manager.ready.is_set()
+
+    def members(self) -> list[EdgeNode]:
+        """All members as this node knows them; none where there is no cluster."""
+        return [] if self.manager is None else self.manager.members()
+
+    def mine(self) -> frozenset[str]:
+        """Units of work, `<pipeline>/<p>`, that this node may run at this moment. Ask before each effect."""
+        if self.manager is not None:
+            return self.manager.mine()
+        return frozenset(part.name for part in partitions_of(self._config))
+
+    def hold(self, unit: str) -> bool:
+        """Say that a unit is about to be run here: whether it may."""
+        return unit in self.mine() if self.manager is None else self.manager.hold(unit)
+
+    def let_go(self, unit: str) -> None:
+        """Say that a unit was stopped, and all that it had to write is written."""
+        if self.manager is not None:
+            self.manager.let_go(unit)
+
+    def take_config(self, config: NodeConfig) -> None:
+        """Go on with other pipelines."""
+        self._config = config
+        if self.manager is not None:
+            self.manager.place(partitions_of(config))
+
+    def warnings(self) -> list[str]:
+        """What a person should look at, one sentence each."""
+        return [f"no node can join here: {self.trouble}"] if self.trouble else []
+
+    def status(self) -> dict[str, Any] | None:
+        """What `status` says; None where there is no cluster."""
+        manager = self.manager
+        if manager is None:
+            return None
+        return {"enabled": True, "name": self._config.cluster.name or self._config.node.site, "sentence": manager.status}
+
+
+def partitions_of(config: NodeConfig) -> list[Partition]:
+    """All work of a configuration that is to be placed."""
+    return [Partition(f"{spec.name}/{p}") for spec in config.pipelines for p in range(config.runtime.workers)]
