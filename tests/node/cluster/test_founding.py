@@ -23,9 +23,8 @@ def written(folder: Path, cluster: str = "", name: str = "a", site: str = "quay"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "skerry.toml"
     listen = "" if "listen" in cluster else 'listen = "127.0.0.1:0"\n'
-    file.write_text(
-        f'[node]\nname = "{name}"\nsite = "{site}"\n[runtime]\nworkers = 2\n[cluster]\nenabled = true\n{listen}{cluster}\n{PIPELINE}'
-    )
+    node = f'[node]\nname = "{name}"\nsite = "{site}"\n[runtime]\nworkers = 2\n'
+    file.write_text(f"{node}[cluster]\nenabled = true\n{listen}{cluster}\n{PIPELINE}")
     return load(file)
 
 
