@@ -7,13 +7,13 @@ from skerry.core.lazy import lazy
 if TYPE_CHECKING:
     from skerry.node.cluster.founding import cluster_config, cluster_folder, join_site, kept_port, prepare
     from skerry.node.cluster.member import NodeCluster
-    from skerry.node.cluster.placed import Place, PlacedLeases
+    from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
 
 __getattr__ = lazy(
     __name__,
     {
         "NodeCluster": "member",
-        "Place": "placed",
+        "RecordsPlace": "placed",
         "PlacedLeases": "placed",
         "cluster_config": "founding",
         "cluster_folder": "founding",
@@ -23,4 +23,4 @@ __getattr__ = lazy(
     },
 )
 
-__all__ = ["NodeCluster", "Place", "PlacedLeases", "cluster_config", "cluster_folder", "join_site", "kept_port", "prepare"]
+__all__ = ["NodeCluster", "PlacedLeases", "RecordsPlace", "cluster_config", "cluster_folder", "join_site", "kept_port", "prepare"]

@@ -13,7 +13,7 @@ from skerry.core.clock import Clock
 from skerry.core.errors import SkerryError
 from skerry.core.service import Backoff, cancel_and_wait
 from skerry.node.cluster.founding import cluster_config, cluster_tls, listen_address, prepare, ticket_file
-from skerry.node.cluster.placed import Place, PlacedLeases
+from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
 from skerry.node.cluster.shared import shared
 from skerry.node.tls import site_authority
 from skerry.trust import ServerTls, SigningKey
@@ -40,7 +40,7 @@ class NodeCluster:
     def __init__(self, config: NodeConfig, clock: Clock) -> None:
         self.enabled = config.cluster.enabled
         self.listeners: list[Callable[[Change], None]] = []
-        self.place: Callable[[], Place | None] = lambda: None
+        self.place: Callable[[], RecordsPlace | None] = lambda: None
         self.no_quorum_since: int | None = None
         self.trouble = ""
         self.joined: Joined | None = None
@@ -63,16 +63,16 @@ class NodeCluster:
             own, self.manager, site_authority(config).load(), key, lambda: tls.context, lambda: shared(config.data_dir), clock
         )
 
-    def _placed(self) -> Place | None:
+    def _placed(self) -> RecordsPlace | None:
         return self.place()
 
     def keep_records_at(self, server: NatsServer) -> None:
         """Keep the records at the node's own nats-server, with as many replicas as it has."""
 
-        def place() -> Place | None:
+        def place() -> RecordsPlace | None:
             if not server.port:
                 return None
-            return Place(((server.host, server.port),), server.user, server.password)
+            return RecordsPlace(((server.host, server.port),), server.user, server.password, server.place.replicas)
 
         self.place, self._serves = place, server.ready
 

@@ -8,7 +8,7 @@ from skerry.cluster import Entry, JetStreamLeases
 from skerry.core.errors import UnavailableError
 
 
-class Place(msgspec.Struct, frozen=True):
+class RecordsPlace(msgspec.Struct, frozen=True):
     """Where records are kept. `replicas`: servers that keep each."""
 
     addresses: tuple[tuple[str, int], ...]
@@ -17,15 +17,15 @@ class Place(msgspec.Struct, frozen=True):
     replicas: int = 1
 
     def __repr__(self) -> str:
-        return f"Place(addresses={self.addresses!r}, replicas={self.replicas!r})"
+        return f"RecordsPlace(addresses={self.addresses!r}, replicas={self.replicas!r})"
 
 
 class PlacedLeases:
     """`Leases` at a place that is asked for each time; None: there is none now. Connects anew where it has changed."""
 
-    def __init__(self, place: Callable[[], Place | None]) -> None:
+    def __init__(self, place: Callable[[], RecordsPlace | None]) -> None:
         self._place = place
-        self._last: Place | None = None
+        self._last: RecordsPlace | None = None
         self._leases: JetStreamLeases | None = None
 
     async def read(self, after: int) -> dict[str, Entry]:
