@@ -14,6 +14,7 @@ from skerry.core.errors import ConfigError, RejectedError, UnavailableError
 from skerry.http import Request, Response, json_response
 from skerry.pipeline import filter_matches
 from skerry.store import KeyValueStore, StorageConfig
+from tests.api.fake_cluster import FakeCluster
 from tests.api.fake_connectors import FakeConnectors
 from tests.api.fake_uplink import FakeUplink
 from tests.api.noted import Noted
@@ -75,6 +76,7 @@ class FakeView:
         self.uplink = FakeUplink()
         self.alarms = FakeAlarms()
         self.connectors = FakeConnectors()
+        self.cluster = FakeCluster()
         self.paused: set[str] = set()
         self.letters: dict[str, list[Row]] = {"bearing": [], "level": []}
         self.known: dict[str, Row] = {}

@@ -29,11 +29,17 @@ OPERATE = {
     f"POST {API}/alarms/{{id}}/shelve",
     f"POST {API}/alarms/{{id}}/unshelve",
     f"POST {API}/alarms/{{id}}/comment",
+    f"POST {API}/cluster/step-down",
+    f"POST {API}/cluster/members/{{id}}/drain",
+    f"POST {API}/cluster/members/{{id}}/resume",
 }
 UPLINK = {f"POST {API}/uplink/receive"}
 INGEST = {f"POST {API}/ingest/{{name}}"}
 ADMIN = {
     f"POST {API}/uplink/command",
+    f"POST {API}/cluster/tokens",
+    f"POST {API}/cluster/approve",
+    f"DELETE {API}/cluster/members/{{id}}",
     f"GET {API}/tokens",
     f"POST {API}/tokens",
     f"DELETE {API}/tokens/{{name}}",

@@ -15,7 +15,7 @@ BOOKS = {
     "difference": 0, "windows": 9, "late_samples": 3, "given_up": 0,
 }  # fmt: skip
 
-ORDER = ("pipeline", "model", "version", "reason", "part", "kind", "process", "child", "stage", "le")
+ORDER = ("pipeline", "model", "version", "reason", "part", "kind", "process", "child", "stage", "le", "status")
 
 
 def figures() -> Figures:
@@ -58,6 +58,7 @@ def figures() -> Figures:
     found.uptime_ratio = 0.75
     found.loop_lag_s, found.loop_stalls = 0.125, 2
     found.ready = True
+    found.leads, found.members = False, {"Online": 2, "Offline": 1}
     return found
 
 
@@ -108,6 +109,9 @@ def test_the_promised_names(found: Found) -> None:
         ("skerry_restarts_total", ("worker-0",)): 2,
         ("skerry_restarts_total", ("nats-server",)): 1,
         ("skerry_ready", ()): 1,
+        ("skerry_leader", ()): 0,
+        ("skerry_members", ("Online",)): 2,
+        ("skerry_members", ("Offline",)): 1,
         ("skerry_event_age_seconds_count", ("p",)): 1,
         ("skerry_event_age_seconds_sum", ("p",)): 1.5,
         ("skerry_cpu_seconds_total", ("worker-0",)): 20.25,

@@ -9,6 +9,7 @@ from skerry.api import arguments
 from skerry.api.alarms import AlarmHandlers
 from skerry.api.auth import AuthHandlers
 from skerry.api.backup_handlers import BackupHandlers
+from skerry.api.cluster import ClusterHandlers
 from skerry.api.connectors import ConnectorHandlers
 from skerry.api.endpoints import API, Endpoint, Parameter, openapi
 from skerry.api.kv_handlers import KvHandlers
@@ -142,6 +143,7 @@ class Handlers:
             *UplinkHandlers(self._view).endpoints(),
             *AlarmHandlers(self._view).endpoints(),
             *ConnectorHandlers(self._view).endpoints(),
+            *ClusterHandlers(self._view).endpoints(),
             Endpoint("GET", f"{API}/config", self.config, "Every setting, its value and where that comes from"),
             Endpoint("POST", f"{API}/config/reload", self.reload, "Read the configuration again", event="configuration reloaded"),
             Endpoint("GET", f"{API}/openapi.json", self.openapi, "This document"),

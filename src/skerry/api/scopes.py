@@ -29,6 +29,7 @@ _TABLE: tuple[tuple[str, str, Scope | None], ...] = (
     ("POST", r"/api/v1/ingest/[^/]+", "ingest"),
     ("POST", r"/api/v1/uplink/command", "admin"),
     ("POST", r"/api/v1/(pipelines|events|uplink|alarms)/.*", "operate"),
+    ("POST", r"/api/v1/cluster/(step-down|members/[^/]+/(drain|resume))", "operate"),
     ("POST DELETE", r"/api/v1/kv/.*", "operate"),
     ("POST", r"/api/v1/models/[^/]+/(activate|rollback|shadow)", "operate"),
 )

@@ -48,6 +48,54 @@ class ConnectorsView(Protocol):
         ...
 
 
+class ClusterView(Protocol):
+    """The cluster as the API sees it. All but `shown` raise `RejectedError` on a node that is in none."""
+
+    def shown(self) -> Row:
+        """`{enabled, sentence}`, and in a cluster `{name, nodes, leader, epoch, no_quorum_since, partitions, members}`."""
+        ...
+
+    def members(self) -> list[Row]:
+        """`{id, address, status, reason, leader, capabilities, resources, version, site, started, partitions}` each, by id."""
+        ...
+
+    def leader(self) -> Row:
+        """`{leader, epoch, no_quorum_since}`; `leader` is None where nobody is known to lead."""
+        ...
+
+    def changes(self, after: int) -> Row:
+        """`{changes: [{sequence, at, kind, node, before, after, reason}], next}`: the last ones, behind a sequence."""
+        ...
+
+    def token(self, seconds: float) -> Row:
+        """`{token, expires_in}`: one node may join with it, once. Raises `RejectedError` for too long a time."""
+        ...
+
+    def pending(self) -> list[Row]:
+        """`{node, address, code}` of each that waits here for a person."""
+        ...
+
+    def approve(self, node: str, code: str) -> None:
+        """Let one of them in. Raises `RejectedError` where none waits with this code."""
+        ...
+
+    async def drain(self, node: str) -> None:
+        """Its work goes elsewhere. Raises `RejectedError` for an unknown node, `UnavailableError` without a quorum."""
+        ...
+
+    async def resume(self, node: str) -> None:
+        """It gets work again; raises as `drain` does."""
+        ...
+
+    async def remove(self, node: str) -> None:
+        """Take it out for good; raises as `drain` does, and `RejectedError` while it is there."""
+        ...
+
+    async def step_down(self) -> Row:
+        """Give the office up. Raises `RejectedError` where this node does not lead."""
+        ...
+
+
 class AlarmsView(Protocol):
     """Alarms and what people did about them."""
 
@@ -76,6 +124,11 @@ class NodeView(Protocol):
     @property
     def connectors(self) -> ConnectorsView:
         """What is brought in from other systems, and out to them."""
+        ...
+
+    @property
+    def cluster(self) -> ClusterView:
+        """Who is in the cluster, and what people have it do."""
         ...
 
     @property

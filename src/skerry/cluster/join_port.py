@@ -61,7 +61,7 @@ class JoinPort:
         key: signs tokens; the same on all members.
         tls: of this port: a certificate of the authority.
         share: what a node is given that has joined: all that members have in common.
-        address: `host:port` where members are reached, put into tokens; asked each time.
+        noted: told `node joined` or `join refused`, the node, and why.
     """
 
     def __init__(
@@ -73,8 +73,10 @@ class JoinPort:
         tls: Callable[[], ssl.SSLContext],
         share: Callable[[], Mapping[str, str]],
         clock: Clock,
+        noted: Callable[[str, str, str], None] = lambda event, node, reason: None,
     ) -> None:
         self.port = 0
+        self._noted = noted
         self._config = config
         self._cluster = cluster
         self._authority = authority
@@ -171,8 +173,10 @@ class JoinPort:
         writer.write(msgspec.json.encode(said) + b"\n")
 
     async def _answer(self, line: bytes, took: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name = ""
         try:
             ask = msgspec.json.decode(line, type=Ask)
+            name = ask.node
             warnings = judge(ask, self._hello(), self._cluster.members(), took)
             if ask.token:
                 await self._check(ask)
@@ -185,6 +189,7 @@ class JoinPort:
             self._send(writer, Answer(error=f"that is no request to join: {error}", mend="is skerry there of the same version?"))
         except SkerryError as error:
             _log.warning(f"a node was not let in: {error.message}")
+            self._noted("join refused", name, error.message)
             self._send(writer, Answer(error=error.message, mend=error.mend))
 
     async def _check(self, ask: Ask) -> None:
@@ -221,6 +226,7 @@ class JoinPort:
         certificate = issue_node(self._authority, ask.request.encode(), ask.node, names, self._clock.now())
         await self._cluster.readmit(ask.node)
         _log.info(f"{ask.node} ({ask.address}) has joined")
+        self._noted("node joined", ask.node, "by its token" if ask.token else "a person approved it")
         return Answer(
             warnings=warnings, certificate=certificate.decode(), members=tuple(self._cluster.members()), share=dict(self._share())
         )

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from skerry.node.backup import COPIES, RESTORING
     from skerry.node.books import sum_books
     from skerry.node.check import check_pipelines, offline_test
+    from skerry.node.cluster import join_site
     from skerry.node.doctor import Finding, examine, failed
     from skerry.node.library import Pipeline
     from skerry.node.life import Node
@@ -25,6 +26,7 @@ __getattr__ = lazy(
         "check_pipelines": "check",
         "examine": "doctor",
         "failed": "doctor",
+        "join_site": "cluster",
         "make_certificates": "tls",
         "offline_test": "check",
         "serve": "process",
@@ -34,6 +36,6 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "COPIES", "RESTORING", "Finding", "Node", "Pipeline", "check_pipelines", "examine", "failed", "make_certificates",
+    "COPIES", "RESTORING", "Finding", "Node", "Pipeline", "check_pipelines", "examine", "failed", "join_site", "make_certificates",
     "offline_test", "serve", "site_authority", "sum_books",
 ]  # fmt: skip

@@ -3,18 +3,14 @@
 import asyncio
 from collections.abc import Coroutine
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from skerry.api import Api, TokenStore
-from skerry.broker import ALONE, Callout, Connections, ConnectRequest, Decision, NatsServer, Place, Refusal, WireClient
-from skerry.cluster import place_of
+from skerry.broker import Callout, Connections, ConnectRequest, Decision, NatsServer, Refusal, WireClient
 from skerry.config import NodeConfig, socket_path
 from skerry.core import log
 from skerry.core.clock import Clock, SystemClock
-from skerry.core.errors import SkerryError, UnavailableError
+from skerry.core.errors import SkerryError
 from skerry.core.service import Backoff, cancel_and_wait
 from skerry.core.units import parse_duration, parse_size
 from skerry.device import OWN_CLIENTS, AuditLog, ClientIds, Refusals
@@ -35,7 +31,7 @@ from skerry.node.overuse import Overuse
 from skerry.node.processes import Process, processes_of, rows
 from skerry.node.promises import promises_of
 from skerry.node.resources import BASE_MEMORY, NodeResources, confined, worker_cpu, worker_memory
-from skerry.node.schedule import NodeSchedule
+from skerry.node.schedule import NodeSchedule, read_paused, write_paused
 from skerry.node.storage import NodeStorage
 from skerry.node.tls import NodeTls
 from skerry.node.uplink import NodeUplink, uplink_bytes
@@ -65,7 +61,7 @@ class Node:
         refuse_half_restored(data)
         self._lock.take()
         self._paused_file = data / "paused.json"
-        self._paused = _read_paused(self._paused_file) | {spec.name for spec in config.pipelines if spec.paused}
+        self._paused = read_paused(self._paused_file) | {spec.name for spec in config.pipelines if spec.paused}
         self.cluster = NodeCluster(config, self._clock)
         self.confinement = confined(config.resources)
         self.uptime = UptimeLedger(data / "uptime.json", self._clock)
@@ -75,12 +71,11 @@ class Node:
         self._signer = TokenSigner(issuer)
         most_stored = quotas(self._log_bytes, uplink_bytes(config))
         self.server = NatsServer(
-            config.broker, data, self._signer.public, most_stored, self._clock,
-            lambda: self._place(issuer.seed),
+            config.broker, data, self._signer.public, most_stored, self._clock, lambda: self.cluster.server_place(issuer.seed)
         )  # fmt: skip
         self.cluster.keep_records_at(self.server)
         self.tls = NodeTls(config, self.server, self._clock)
-        self.audit = AuditLog(data / "logs" / "audit.log", self._clock)
+        self.audit = self.cluster.audit = AuditLog(data / "logs" / "audit.log", self._clock)
         self.connections = Connections(self._system_client)
         self.storage = NodeStorage(config, self._clock)
         self.history = NodeHistory(config, self._clock, self.confinement)
@@ -136,13 +131,6 @@ class Node:
 
     async def _is_device(self, name: str) -> bool:
         return await self.devices.registry.find(name) is not None
-
-    def _place(self, seed: str) -> Place:
-        """Where the server stands among those of the cluster."""
-        config = self.config
-        if not config.cluster.enabled:
-            return ALONE
-        return place_of(config.data_dir / "cluster", config.node.name, seed, config.cluster.routes)
 
     def _replace_relays(self) -> None:
         cursors = {relay.name: relay.cursor for relay in self.relays}
@@ -313,7 +301,7 @@ class Node:
     async def pause(self, pipeline: str, paused: bool) -> None:
         """Pause or resume a pipeline, over restarts too."""
         (self._paused.add if paused else self._paused.discard)(pipeline)
-        await asyncio.to_thread(_write_paused, self._paused_file, self._paused)
+        await asyncio.to_thread(write_paused, self._paused_file, self._paused)
         await self.pool.command("pause" if paused else "resume", pipeline)
 
     async def replace_pipelines(self, config: NodeConfig) -> None:
@@ -384,20 +372,3 @@ class Node:
     async def _system_client(self) -> WireClient:
         server = self.server
         return await WireClient.connect(server.host, server.port, server.system_user, server.system_password, "connections")
-
-
-def _read_paused(path: Path) -> set[str]:
-    try:
-        return set(msgspec.json.decode(path.read_bytes(), type=list[str]))
-    except (OSError, msgspec.MsgspecError):
-        return set()
-
-
-def _write_paused(path: Path, names: set[str]) -> None:
-    """Raises `UnavailableError` when it cannot be kept."""
-    temporary = path.with_suffix(".new")
-    try:
-        temporary.write_bytes(msgspec.json.encode(sorted(names)))
-        temporary.replace(path)
-    except OSError as error:
-        raise UnavailableError(f"cannot be written: {error.strerror}", where=str(path), mend="make room on the disk") from error

@@ -41,6 +41,8 @@ class Figures:
         self.uptime: Mapping[str, float] = {"planned_s": 0.0, "unplanned_s": 0.0}
         self.uptime_ratio = 0.0
         self.ready = False
+        self.leads = True
+        self.members: Mapping[str, int] = {}
 
 
 class _Families(Collector):
@@ -131,7 +133,9 @@ class _Families(Collector):
             steps.add_metric([name], level)
         yield from (pending, steps)
         yield GaugeMetricFamily("skerry_ready", "1 when the node is ready.", float(figures.ready))
+        yield GaugeMetricFamily("skerry_leader", "1 when the node leads its cluster, or is in none.", float(figures.leads))
         counted: list[tuple[CounterMetricFamily | GaugeMetricFamily, Mapping[str, float]]] = [
+            (GaugeMetricFamily("skerry_members", "Members of the cluster.", labels=["status"]), figures.members),
             (CounterMetricFamily("skerry_restarts", "Restarts of children.", labels=["child"]), figures.restarts),
             (CounterMetricFamily("skerry_model_rollbacks", "Versions taken back.", labels=["model"]), figures.rollbacks),
             (CounterMetricFamily("skerry_auth_refused", "Log-ins refused.", labels=["reason"]), figures.refused),

@@ -18,6 +18,7 @@ from skerry.node.alarms import Alarms
 from skerry.node.backlog import Backlog
 from skerry.node.books import no_books, sum_books
 from skerry.node.centre import LinkView
+from skerry.node.cluster import ClusterLink, members_by_status
 from skerry.node.look import look_at, mark_of
 from skerry.node.outputs import Outputs
 from skerry.pipeline import PipelineSpec
@@ -42,6 +43,7 @@ class View:
         self.uplink = LinkView(node)
         self.alarms = Alarms(self._outputs, self.store, node.config.store_path, clock)
         self.connectors = node.connectors
+        self.cluster = ClusterLink(node.cluster, clock)
         self._looked: dict[tuple[str, str], tuple[Any, Row]] = {}
         self._rates: dict[str, deque[tuple[float, int]]] = {}
 
@@ -53,6 +55,8 @@ class View:
             return False, f"the log is being prepared{': ' + node.trouble if node.trouble else ''}"
         if not node.pool.ready.is_set():
             return False, "the workers are starting"
+        if not node.cluster.quorum:
+            return False, node.cluster.sentence
         for worker in node.pool.workers:
             if worker.restarts.quarantined:
                 return False, worker.restarts.sentence(f"worker {worker.index}", worker.last_words)
@@ -209,6 +213,7 @@ class View:
         figures.uptime = node.uptime.report()
         figures.uplink_waiting, figures.uplink_thinned = node.uplink.figures()
         figures.promised, figures.lately = node.promises.now, node.promises.lately
+        figures.leads, figures.members = node.cluster.leads, members_by_status(node.cluster)
         figures.ready = self.ready()[0]
         return render(figures)
 

@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from skerry.node.cluster.founding import cluster_config, cluster_folder, join_site, kept_port, prepare
     from skerry.node.cluster.member import NodeCluster
     from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
+    from skerry.node.cluster.view import ClusterLink, members_by_status
 
 __getattr__ = lazy(
     __name__,
     {
+        "ClusterLink": "view",
         "NodeCluster": "member",
         "RecordsPlace": "placed",
         "PlacedLeases": "placed",
@@ -19,8 +21,12 @@ __getattr__ = lazy(
         "cluster_folder": "founding",
         "join_site": "founding",
         "kept_port": "founding",
+        "members_by_status": "view",
         "prepare": "founding",
     },
 )
 
-__all__ = ["NodeCluster", "PlacedLeases", "RecordsPlace", "cluster_config", "cluster_folder", "join_site", "kept_port", "prepare"]
+__all__ = [
+    "ClusterLink", "NodeCluster", "PlacedLeases", "RecordsPlace", "cluster_config", "cluster_folder", "join_site", "kept_port",
+    "members_by_status", "prepare",
+]  # fmt: skip

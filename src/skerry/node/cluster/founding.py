@@ -1,6 +1,7 @@
 """How a node becomes one of a cluster: it has joined, or founds one of its own; its name, address and certificate there."""
 
 import ipaddress
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +9,19 @@ from pathlib import Path
 import msgspec
 
 from skerry.broker import parse_address
-from skerry.cluster import CA, CERTIFICATE, KEY, ClusterConfig, EdgeNode, Joined, NodeStatus, has_joined, join, keep_joined
+from skerry.cluster import (
+    CA,
+    CERTIFICATE,
+    KEY,
+    ClusterConfig,
+    ClusterManager,
+    EdgeNode,
+    Joined,
+    NodeStatus,
+    has_joined,
+    join,
+    keep_joined,
+)
 from skerry.config import NodeConfig
 from skerry.core import log
 from skerry.core.clock import Clock
@@ -20,6 +33,7 @@ from skerry.node.tls import make_certificates, site_authority
 from skerry.runtime import DirectoryLock, ResourceUsage, free_ports, machine_names
 from skerry.trust import RENEW_DAYS, SigningKey, TlsFiles, certificate_facts, issue_node, new_request
 
+HEAR_S = 3.0
 _ALL = ("0.0.0.0", "::")
 _log = log.get("cluster")
 
@@ -54,6 +68,21 @@ def kept_port(folder: Path, name: str, host: str) -> int:
         except OSError as error:
             raise UnavailableError(f"cannot be written: {error.strerror}", where=str(file)) from error
     return ports[name]
+
+
+def kept_instance(folder: Path) -> str:
+    """What tells this data directory from that of another node of the same name; made once. Raises `UnavailableError`.
+
+    A node that starts again with it needs not wait whether the one before it still works: the lock on the directory says so."""
+    file = folder / "instance"
+    try:
+        with suppress(FileNotFoundError):
+            return file.read_text("ascii").strip()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        replace_synced(file, secrets.token_hex(8).encode())
+        return file.read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnavailableError(f"cannot be kept: {error}", where=str(file), mend="see who owns it, and the disk") from error
 
 
 def listen_address(config: NodeConfig) -> tuple[str, int]:
@@ -96,6 +125,7 @@ def cluster_config(config: NodeConfig) -> ClusterConfig:
         resources=ResourceUsage(memory=parse_size(resources.memory), cpu=resources.cpu, network=network),
         discovery=config.cluster.discovery,
         seeds=config.cluster.seeds,
+        instance=kept_instance(cluster_folder(config)),
     )
 
 
@@ -185,11 +215,19 @@ async def join_site(
     lock = DirectoryLock(config.data_dir)
     lock.take()
     try:
-        addresses = (address,) if address else ()
-        joined = await join(
-            cluster_config(config), cluster_folder(config), token=token, addresses=addresses, tell=tell, clock=clock
-        )
+        own = cluster_config(config)
+        addresses = (address,) if address else () if token or own.seeds else await _heard(own, tell)
+        joined = await join(own, cluster_folder(config), token=token, addresses=addresses, tell=tell, clock=clock)
         _take(config, joined, clock)
     finally:
         lock.release()
     return joined
+
+
+async def _heard(own: ClusterConfig, tell: Callable[[str], None]) -> tuple[str, ...]:
+    """Addresses of members of this site that announce themselves by mDNS."""
+    if own.discovery == "seeds":
+        return ()
+    tell("looking for members by mDNS")
+    found = await ClusterManager(own).discover_nodes(HEAR_S)
+    return tuple(node.address for node in found if node.id != own.node and node.address)

@@ -1,18 +1,19 @@
 """The node as one of a cluster: a member that others see, a port where they join, what it may run. Inert when disabled."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from skerry.broker import NatsServer
-from skerry.cluster import Change, ClusterManager, EdgeNode, Joined, JoinPort, Partition
+from skerry.broker import ALONE, NatsServer, Place
+from skerry.cluster import Change, ClusterManager, EdgeNode, Joined, JoinPort, Partition, place_of
 from skerry.config import NodeConfig
 from skerry.core import log
-from skerry.core.clock import Clock
+from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.errors import SkerryError
 from skerry.core.service import Backoff, cancel_and_wait
-from skerry.node.cluster.founding import cluster_config, cluster_tls, listen_address, prepare, ticket_file
+from skerry.device import AuditLog
+from skerry.node.cluster.founding import cluster_config, cluster_folder, cluster_tls, listen_address, prepare, ticket_file
 from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
 from skerry.node.cluster.shared import shared
 from skerry.node.tls import site_authority
@@ -20,7 +21,6 @@ from skerry.trust import ServerTls, SigningKey
 
 QUORUM_LOOK_S = 0.25
 _log = log.get("cluster")
-Noted = Callable[[str, Mapping[str, object]], None]
 
 
 class NodeCluster:
@@ -33,6 +33,7 @@ class NodeCluster:
         listeners: called with each change of members and leader, in order.
         no_quorum_since: microseconds since the epoch; None while there is a quorum, or no cluster.
         trouble: what keeps others from joining here, empty where nothing does.
+        audit: where it is noted who joined, and what became of members.
 
     Raises `ConfigError`, `RejectedError`, `UnavailableError` when made.
     """
@@ -43,6 +44,7 @@ class NodeCluster:
         self.place: Callable[[], RecordsPlace | None] = lambda: None
         self.no_quorum_since: int | None = None
         self.trouble = ""
+        self.audit: AuditLog | None = None
         self.joined: Joined | None = None
         self.manager: ClusterManager | None = None
         self.join_port: JoinPort | None = None
@@ -60,11 +62,18 @@ class NodeCluster:
         key = SigningKey.from_pem(ticket_file(config).read_bytes(), str(ticket_file(config)))
         tls = ServerTls(cluster_tls(config), clock)
         self.join_port = JoinPort(
-            own, self.manager, site_authority(config).load(), key, lambda: tls.context, lambda: shared(config.data_dir), clock
-        )
+            own, self.manager, site_authority(config).load(), key, lambda: tls.context, lambda: shared(config.data_dir), clock,
+            self._note_join,
+        )  # fmt: skip
 
     def _placed(self) -> RecordsPlace | None:
         return self.place()
+
+    def server_place(self, seed: str) -> Place:
+        """Where the node's nats-server stands among those of the cluster. `seed`: of the key that signs log-ins."""
+        if not self.enabled:
+            return ALONE
+        return place_of(cluster_folder(self._config), self._config.node.name, seed, self._config.cluster.routes)
 
     def keep_records_at(self, server: NatsServer) -> None:
         """Keep the records at the node's own nats-server, with as many replicas as it has."""
@@ -111,8 +120,27 @@ class NodeCluster:
         while True:
             with suppress(SkerryError):  # too many changes at once: it begins again with all members
                 async for change in self.manager.watch():
+                    self._tell(change)
                     for listener in self.listeners:
                         listener(change)
+
+    def _note_join(self, event: str, node: str, reason: str) -> None:
+        if self.audit is not None:
+            self.audit.note(event, reason=reason, node=node)
+
+    def _tell(self, change: Change) -> None:
+        """Into the log and the audit log."""
+        if change.kind == "changed":
+            return
+        if change.kind == "leader":
+            words = f"{change.after or 'nobody'} leads" + (f", {change.before} did before" if change.before else "")
+        else:
+            words = f"{change.node} is {change.after or 'no member any more'}" + (f": {change.reason}" if change.reason else "")
+        _log.info(f"cluster: {words}")
+        if self.audit is not None:
+            self.audit.note(
+                f"cluster {change.kind}", reason=change.reason, node=change.node, before=change.before, after=change.after
+            )
 
     async def _look_for_quorum(self) -> None:
         assert self.manager is not None
@@ -164,12 +192,43 @@ class NodeCluster:
         """What a person should look at, one sentence each."""
         return [f"no node can join here: {self.trouble}"] if self.trouble else []
 
+    @property
+    def no_quorum_text(self) -> str | None:
+        """Since when there is no quorum, RFC 3339."""
+        return None if self.no_quorum_since is None else to_rfc3339(self.no_quorum_since)
+
+    @property
+    def sentence(self) -> str:
+        """How the cluster is."""
+        if self.manager is None:
+            return "one node, no cluster"
+        if self.no_quorum_since is None:
+            return self.manager.status
+        return f"no quorum since {self.no_quorum_text}: {self.manager.status}"
+
     def status(self) -> dict[str, Any] | None:
         """What `status` says; None where there is no cluster."""
         manager = self.manager
         if manager is None:
             return None
-        return {"enabled": True, "name": self._config.cluster.name or self._config.node.site, "sentence": manager.status}
+        members = manager.members()
+        return {
+            "enabled": True,
+            "name": self._config.cluster.name or self._config.node.site,
+            "sentence": self.sentence,
+            "nodes": len(members),
+            "leader": manager.leader,
+            "epoch": manager.epoch,
+            "leads": manager.leads,
+            "no_quorum_since": self.no_quorum_text,
+            "address": cluster_config(self._config).address,
+            "members": [
+                {"id": node.id, "address": node.address, "status": str(node.status), "capabilities": list(node.capabilities)}
+                for node in members
+            ],
+            "partitions": manager.holders(),
+            "unplaced": manager.unplaced(),
+        }
 
 
 def partitions_of(config: NodeConfig) -> list[Partition]:

@@ -1,0 +1,109 @@
+"""The cluster as the API sees it: fills `skerry.api.ClusterView`, keeps the last changes, and counts for the metrics."""
+
+from collections import Counter, deque
+from typing import Any
+
+import msgspec
+
+from skerry.cluster import Change, ClusterManager, EdgeNode, JoinPort, NodeStatus
+from skerry.core.clock import Clock, to_rfc3339
+from skerry.core.errors import RejectedError
+from skerry.node.cluster.member import NodeCluster
+
+Row = dict[str, Any]
+MOST_CHANGES = 256
+_MEND = "set [cluster] enabled = true and start the node again"
+
+
+class ClusterLink:
+    """What commands of people and of programs do. They raise `RejectedError` on a node that is in no cluster."""
+
+    def __init__(self, cluster: NodeCluster, clock: Clock) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._changes: deque[Row] = deque(maxlen=MOST_CHANGES)
+        self._count = 0
+        cluster.listeners.append(self._keep)
+
+    def _keep(self, change: Change) -> None:
+        self._count += 1
+        self._changes.append({"sequence": self._count, "at": to_rfc3339(self._clock.now()), **msgspec.structs.asdict(change)})
+
+    @property
+    def _manager(self) -> ClusterManager:
+        if self._cluster.manager is None:
+            raise RejectedError("this node is in no cluster", where="cluster.enabled", mend=_MEND)
+        return self._cluster.manager
+
+    @property
+    def _port(self) -> JoinPort:
+        if self._cluster.join_port is None:
+            raise RejectedError("this node is in no cluster", where="cluster.enabled", mend=_MEND)
+        return self._cluster.join_port
+
+    def shown(self) -> Row:
+        return self._cluster.status() or {"enabled": False, "sentence": "one node, no cluster"}
+
+    def members(self) -> list[Row]:
+        manager = self._manager
+        return [self._row(node, manager) for node in manager.members()]
+
+    def _row(self, node: EdgeNode, manager: ClusterManager) -> Row:
+        runs = [unit for unit, holder in manager.holders().items() if holder == node.id]
+        return {
+            "id": node.id,
+            "address": node.address,
+            "status": str(node.status),
+            "reason": node.reason,
+            "leader": node.id == manager.leader,
+            "capabilities": list(node.capabilities),
+            "resources": msgspec.structs.asdict(node.resources),
+            "version": node.version,
+            "site": node.site,
+            "started": to_rfc3339(node.started) if node.started else None,
+            "partitions": runs,
+        }
+
+    def leader(self) -> Row:
+        manager = self._manager
+        return {"leader": manager.leader, "epoch": manager.epoch, "no_quorum_since": self._cluster.no_quorum_text}
+
+    def changes(self, after: int) -> Row:
+        self._manager  # noqa: B018 - raises where there is no cluster
+        # a number of another life of the node is none of this one
+        found = [row for row in self._changes if after > self._count or row["sequence"] > after]
+        return {"changes": found, "next": self._count}
+
+    def token(self, seconds: float) -> Row:
+        return {"token": self._port.new_token(seconds), "expires_in": round(seconds)}
+
+    def pending(self) -> list[Row]:
+        return [msgspec.structs.asdict(each) for each in self._port.pending()]
+
+    def approve(self, node: str, code: str) -> None:
+        self._port.approve(node, code)
+
+    async def drain(self, node: str) -> None:
+        await self._manager.drain(node)
+
+    async def resume(self, node: str) -> None:
+        await self._manager.resume(node)
+
+    async def remove(self, node: str) -> None:
+        await self._manager.remove(node)
+
+    async def step_down(self) -> Row:
+        manager = self._manager
+        if not await manager.step_down():
+            raise RejectedError(
+                f"this node does not lead; {manager.leader or 'nobody'} does", where="cluster", mend="ask the node that leads"
+            )
+        return {"stepped_down": True, "epoch": manager.epoch}
+
+
+def members_by_status(cluster: NodeCluster) -> dict[str, int]:
+    """How many members have each status."""
+    found = Counter(str(node.status) for node in cluster.members())
+    return {str(status): found[str(status)] for status in NodeStatus}
+
+
