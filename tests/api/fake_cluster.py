@@ -28,7 +28,8 @@ class FakeCluster:
         self._there()
         rest: Row = {"version": "0.1.0", "capabilities": ["gpu"], "partitions": ["bearing/0"], "reason": ""}
         return [
-            {"id": id, "address": f"{id}:7443", "status": status, "leader": id == "box", **rest} for id, status in self.known.items()
+            {"id": name, "address": f"{name}:7443", "status": status, "leader": name == "box", **rest}
+            for name, status in self.known.items()
         ]
 
     def leader(self) -> Row:
@@ -39,7 +40,7 @@ class FakeCluster:
     def changes(self, after: int) -> Row:
         self._there()
         rest: Row = {"at": "2026-01-01T00:00:00.000Z", "kind": "joined", "before": "", "after": "Online", "reason": ""}
-        rows = [{"sequence": at, "node": id, **rest} for at, id in enumerate(self.known, 1)]
+        rows = [{"sequence": at, "node": name, **rest} for at, name in enumerate(self.known, 1)]
         return {"changes": [row for row in rows if row["sequence"] > after], "next": len(rows)}
 
     def token(self, seconds: float) -> Row:
