@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from skerry.cluster.beacon import Found
     from skerry.cluster.config import ClusterConfig
     from skerry.cluster.join_port import JoinPort, Pending
-    from skerry.cluster.joining import CA, CERTIFICATE, KEY, Joined, has_joined, hello_of, join, keep_joined
+    from skerry.cluster.joining import CA, CERTIFICATE, KEY, Joined, clock_of, has_joined, hello_of, join, keep_joined
     from skerry.cluster.leases import JetStreamLeases, Leases, MemoryLeases
     from skerry.cluster.manager import ClusterManager
     from skerry.cluster.members import Change, EdgeNode, NodeStatus, Timing
@@ -39,6 +39,7 @@ __getattr__ = lazy(
         "Pending": "join_port",
         "Servers": "servers",
         "Timing": "members",
+        "clock_of": "joining",
         "has_joined": "joining",
         "hello_of": "joining",
         "join": "joining",
@@ -53,5 +54,5 @@ __getattr__ = lazy(
 __all__ = [
     "CA", "CERTIFICATE", "KEY", "Change", "ClusterConfig", "ClusterManager", "ClusterSection", "EdgeNode", "Entry", "Found",
     "JetStreamLeases", "JoinPort", "Joined", "Leases", "MemoryLeases", "NodeStatus", "Partition", "Pending", "Servers", "Timing",
-    "has_joined", "hello_of", "join", "keep_joined", "place_of", "read_servers", "route_password", "write_servers",
+    "clock_of", "has_joined", "hello_of", "join", "keep_joined", "place_of", "read_servers", "route_password", "write_servers",
 ]  # fmt: skip

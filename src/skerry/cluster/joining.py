@@ -154,6 +154,13 @@ async def hello_of(address: str) -> Found:
         return Found(hello.id, hello.site, hello.version, hello.address or address)
 
 
+async def clock_of(address: str, clock: Clock) -> tuple[str, ...]:
+    """Ask a member for the time: a sentence where its clock and this one differ. Raises `UnavailableError` where none answers."""
+    began = clock.monotonic()
+    async with _connected(address) as (_, _, hello):
+        return skew_warning(hello.now, clock.now(), clock.monotonic() - began)
+
+
 def hello_code(hello: Hello) -> str:
     """The authority's fingerprint, short, for people to compare."""
     digest = certificate_facts(hello.ca).fingerprint.removeprefix("sha256:")

@@ -26,6 +26,8 @@ from skerry.core.service import Bell, cancel_and_wait
 MOST_WAITING = 1024
 """Changes that a `watch` may leave unread."""
 TRIES = 20
+ORDER_S = 3.0
+"""What a person asks for waits so long for a quorum: with the way there and back less than 5 s."""
 LEAVE_S = 2.0
 ANNOUNCE_S = 30.0
 TELL_S = 60.0
@@ -317,7 +319,7 @@ class ClusterManager:
 
     async def _order(self, make: Callable[[], Put | None]) -> None:
         """Write what a person asked for, again where another write came between."""
-        await self._until(lambda: self._agent.valid(self._now()), 5.0, "there is no quorum")
+        await self._until(lambda: self._agent.valid(self._now()), ORDER_S, "there is no quorum")
         for _ in range(TRIES):
             try:
                 if (put := make()) is not None:

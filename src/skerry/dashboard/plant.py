@@ -58,7 +58,7 @@ def cluster(status: Row) -> Html:
     members = found.get("members") or []
     rows = [
         (
-            h("b", row.get("id")), pill(row.get("status"), "good" if row.get("status") == "online" else "warn"),
+            h("b", row.get("id")), pill(row.get("status"), "good" if row.get("status") == "Online" else "warn"),
             row.get("address") or "–", ", ".join(row.get("capabilities") or []) or "–",
         )
         for row in members

@@ -19,6 +19,7 @@ from skerry.core.errors import ConfigError, SkerryError
 from skerry.core.units import parse_size
 from skerry.http import Client
 from skerry.node.check import check_pipelines
+from skerry.node.cluster import certificates, examine_cluster
 from skerry.node.tls import is_own, judge, site_authority, tls_files
 from skerry.runtime import can_listen, listener_of, most_open_files
 from skerry.trust import RENEW_DAYS, TlsFiles, check_tls_files, read_public
@@ -58,6 +59,7 @@ def examine(config: NodeConfig, clock: Clock) -> list[Finding]:
         *_ports(config, status is not None),
         *_certificates(config, clock),
         *_private(config),
+        *(Finding(*each) for each in examine_cluster(config, status, clock)),
         *_uplink(config, status),
         *_connectors(config, status),
         Finding("mqtt", "ok", "the broker speaks MQTT 3.1.1; a client set to MQTT 5 is refused (code 1): set it to 3.1.1"),
@@ -183,6 +185,8 @@ def _ports(config: NodeConfig, running: bool) -> Iterator[Finding]:
         for key, text in (("mqtt", broker.mqtt), ("mqtts", broker.mqtts), ("websocket", broker.websocket))
         if text
     ]
+    if config.cluster.enabled:
+        places.append(("cluster.listen", parse_address(config.cluster.listen, "cluster.listen")))
     for key, (host, port) in [*places, ("api.listen", config.api.address)]:
         if port == 0:
             yield Finding(key, "ok", "any port that is free")
@@ -205,7 +209,9 @@ def _certificates(config: NodeConfig, clock: Clock) -> Iterator[Finding]:
     now, authority = clock.now(), site_authority(config)
     files = tls_files(config)
     for section, each in files.items():
-        yield _certificate(config, f"{section}.tls", each, now)
+        yield _certificate(f"{section}.tls", each, now, is_own(config, each))
+    for section, each in certificates(config).items():
+        yield _certificate(f"{section} certificate", each, now, True)
     if authority.exists:
         try:
             facts = authority.facts()
@@ -220,12 +226,11 @@ def _certificates(config: NodeConfig, clock: Clock) -> Iterator[Finding]:
         yield Finding("certificates", "ok", "none: no TLS is configured (skerry init --tls)")
 
 
-def _certificate(config: NodeConfig, check: str, files: TlsFiles, now: int) -> Finding:
+def _certificate(check: str, files: TlsFiles, now: int, own: bool) -> Finding:
     try:
         facts = check_tls_files(files, now)
     except ConfigError as error:
         return failed(check, error)
-    own = is_own(config, files)
     sentence = judge(facts, now, RENEW_DAYS)
     if sentence:
         mend = "start the node: it renews its own certificate" if own else f"have {files.cert} renewed; the node takes it by itself"
@@ -274,7 +279,7 @@ def _connectors(config: NodeConfig, status: dict[str, Any] | None) -> Iterator[F
 def _private(config: NodeConfig) -> Iterator[Finding]:
     """Whether what nobody else may read can be read by others."""
     data = config.data_dir
-    paths = [*data.glob("keys/*"), *data.glob("tls/*.key"), config.token_file]
+    paths = [*data.glob("keys/*"), *data.glob("tls/*.key"), *data.glob("cluster/*"), config.token_file]
     paths += [files.key for files in tls_files(config).values()]
     open_ones = []
     for path in dict.fromkeys(paths):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from skerry.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from skerry.node.cluster.examine import certificates, examine_cluster
     from skerry.node.cluster.founding import cluster_config, cluster_folder, join_site, kept_port, prepare
     from skerry.node.cluster.member import NodeCluster
     from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
@@ -17,8 +18,10 @@ __getattr__ = lazy(
         "NodeCluster": "member",
         "RecordsPlace": "placed",
         "PlacedLeases": "placed",
+        "certificates": "examine",
         "cluster_config": "founding",
         "cluster_folder": "founding",
+        "examine_cluster": "examine",
         "join_site": "founding",
         "kept_port": "founding",
         "members_by_status": "view",
@@ -27,6 +30,6 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "ClusterLink", "NodeCluster", "PlacedLeases", "RecordsPlace", "cluster_config", "cluster_folder", "join_site", "kept_port",
-    "members_by_status", "prepare",
+    "ClusterLink", "NodeCluster", "PlacedLeases", "RecordsPlace", "certificates", "cluster_config", "cluster_folder",
+    "examine_cluster", "join_site", "kept_port", "members_by_status", "prepare",
 ]  # fmt: skip

@@ -49,9 +49,9 @@ def ticket_file(config: NodeConfig) -> Path:
 
 
 def cluster_tls(config: NodeConfig) -> TlsFiles:
-    """Certificate and key of the join port."""
+    """Certificate and key of the join port, and the authority of the members that show theirs."""
     folder = cluster_folder(config)
-    return TlsFiles("cluster", folder / CERTIFICATE, folder / KEY)
+    return TlsFiles("cluster", folder / CERTIFICATE, folder / KEY, folder / CA)
 
 
 def kept_port(folder: Path, name: str, host: str) -> int:

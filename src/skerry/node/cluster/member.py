@@ -5,21 +5,27 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from skerry.broker import ALONE, NatsServer, Place
-from skerry.cluster import Change, ClusterManager, EdgeNode, Joined, JoinPort, Partition, place_of
+from skerry.cluster import Change, ClusterManager, EdgeNode, Joined, JoinPort, NodeStatus, Partition, place_of
 from skerry.config import NodeConfig
 from skerry.core import log
-from skerry.core.clock import Clock, to_rfc3339
-from skerry.core.errors import SkerryError
+from skerry.core.clock import SECOND, Clock, to_rfc3339
+from skerry.core.errors import SkerryError, UnavailableError
 from skerry.core.service import Backoff, cancel_and_wait
 from skerry.device import AuditLog
 from skerry.node.cluster.founding import cluster_config, cluster_folder, cluster_tls, listen_address, prepare, ticket_file
+from skerry.node.cluster.known import read_known, write_known
 from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
 from skerry.node.cluster.shared import shared
 from skerry.node.tls import site_authority
 from skerry.trust import ServerTls, SigningKey
 
 QUORUM_LOOK_S = 0.25
+PLACE_LOOK_S = 0.1
+LOST_S = 5.0
+"""So long a node that starts, or an election, may be without a quorum before it is told."""
 _log = log.get("cluster")
 
 
@@ -50,13 +56,15 @@ class NodeCluster:
         self.join_port: JoinPort | None = None
         self._config = config
         self._clock = clock
-        self._serves = asyncio.Event()
+        self._server: NatsServer | None = None
+        self._known: tuple[EdgeNode, ...] = ()
         if self.enabled:
             self._begin()
 
     def _begin(self) -> None:
         config, clock = self._config, self._clock
         self.joined = prepare(config, clock)
+        self._known = read_known(cluster_folder(config)) or self.joined.members
         own = cluster_config(config)
         self.manager = ClusterManager(own, partitions=partitions_of(config), leases=PlacedLeases(self._placed), clock=clock)
         key = SigningKey.from_pem(ticket_file(config).read_bytes(), str(ticket_file(config)))
@@ -79,23 +87,33 @@ class NodeCluster:
         """Keep the records at the node's own nats-server, with as many replicas as it has."""
 
         def place() -> RecordsPlace | None:
-            if not server.port:
+            if not server.port or server.pid is None:
                 return None
             return RecordsPlace(((server.host, server.port),), server.user, server.password, server.place.replicas)
 
-        self.place, self._serves = place, server.ready
+        self.place, self._server = place, server
 
     async def run(self) -> None:
         """Be a member until cancelled; nothing to do where there is no cluster."""
         if self.manager is None:
             return
-        await self._serves.wait()
-        tasks = [asyncio.create_task(work()) for work in (self._listen, self._watch, self._look_for_quorum)]
+        self.no_quorum_since = self._clock.now()
+        works = (self._listen, self._watch, self._look_for_quorum, self._be_member)
+        tasks = [asyncio.create_task(work()) for work in works]
         try:
-            async with self.manager:
-                await asyncio.gather(*tasks)
+            await asyncio.gather(*tasks)
         finally:
             await cancel_and_wait(*tasks)
+
+    async def _be_member(self) -> None:
+        """A member as soon as the records can be asked for."""
+        assert self.manager is not None
+        while True:
+            if self.place() is not None:
+                break
+            await asyncio.sleep(PLACE_LOOK_S)
+        async with self.manager:
+            await asyncio.Event().wait()
 
     async def _listen(self) -> None:
         """Keep the join port open."""
@@ -130,6 +148,10 @@ class NodeCluster:
 
     def _tell(self, change: Change) -> None:
         """Into the log and the audit log."""
+        if self.manager is not None and self.manager.ready.is_set() and change.kind in ("joined", "removed", "changed"):
+            self._known = tuple(self.manager.members())
+            with suppress(UnavailableError):  # it is known until the next start all the same
+                write_known(cluster_folder(self._config), self._known)
         if change.kind == "changed":
             return
         if change.kind == "leader":
@@ -163,9 +185,19 @@ class NodeCluster:
         """Whether this node is a member at this moment; True where there is no cluster."""
         return self.manager is None or self.manager.ready.is_set()
 
+    @property
+    def lost(self) -> bool:
+        """Whether there has been no quorum for longer than an election of the leader takes."""
+        return self.no_quorum_since is not None and self._clock.now() - self.no_quorum_since > LOST_S * SECOND
+
     def members(self) -> list[EdgeNode]:
-        """All members as this node knows them; none where there is no cluster."""
-        return [] if self.manager is None else self.manager.members()
+        """All members as this node knows them, from its last run where nothing was heard yet; none where there is no cluster."""
+        if self.manager is None:
+            return []
+        return self.manager.members() or [
+            msgspec.structs.replace(node, status=NodeStatus.SUSPECT, reason="nothing was heard of it since this node started")
+            for node in self._known
+        ]
 
     def mine(self) -> frozenset[str]:
         """Units of work, `<pipeline>/<p>`, that this node may run at this moment. Ask before each effect."""
@@ -190,7 +222,10 @@ class NodeCluster:
 
     def warnings(self) -> list[str]:
         """What a person should look at, one sentence each."""
-        return [f"no node can join here: {self.trouble}"] if self.trouble else []
+        found = [f"no node can join here: {self.trouble}"] if self.trouble else []
+        if self.lost:
+            found.append(f"no quorum since {self.no_quorum_text}: what devices send at QoS 1 is not acknowledged")
+        return found
 
     @property
     def no_quorum_text(self) -> str | None:
@@ -204,14 +239,16 @@ class NodeCluster:
             return "one node, no cluster"
         if self.no_quorum_since is None:
             return self.manager.status
-        return f"no quorum since {self.no_quorum_text}: {self.manager.status}"
+        server = self._server
+        why = server.status if server is not None and not server.ready.is_set() else self.manager.status
+        return f"no quorum since {self.no_quorum_text}: {why}" if self.lost else why
 
     def status(self) -> dict[str, Any] | None:
         """What `status` says; None where there is no cluster."""
         manager = self.manager
         if manager is None:
             return None
-        members = manager.members()
+        members = self.members()
         return {
             "enabled": True,
             "name": self._config.cluster.name or self._config.node.site,

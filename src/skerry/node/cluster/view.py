@@ -46,7 +46,7 @@ class ClusterLink:
 
     def members(self) -> list[Row]:
         manager = self._manager
-        return [self._row(node, manager) for node in manager.members()]
+        return [self._row(node, manager) for node in self._cluster.members()]
 
     def _row(self, node: EdgeNode, manager: ClusterManager) -> Row:
         runs = [unit for unit, holder in manager.holders().items() if holder == node.id]
