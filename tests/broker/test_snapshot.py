@@ -1,5 +1,6 @@
 """Streams out of one real server and into another: every message, its sequence, and what a consumer had acknowledged."""
 
+import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from skerry.broker import LOG, WireClient, api, log_plan, read_page, restore_stream, stream_names, stream_state, take_snapshot
+from skerry.broker.snapshot import hand_over
+from skerry.broker.wire import Frame, NobodyThereError
 from skerry.core.errors import RejectedError
 from tests.fixtures.nats import NatsServer, put
 
@@ -87,3 +90,25 @@ async def test_a_smaller_bound_refuses_what_is_new_and_drops_nothing(client: Wir
     assert (after["messages"], after["last_seq"]) == (2000, 2000)
     await api(client, f"STREAM.UPDATE.{LOG}", info["config"])
     assert await put(client, "$MQTT.msgs.d.x", b"one more") == 2001
+
+
+async def test_a_chunk_waits_for_the_server_that_takes_it(server: NatsServer, client: WireClient) -> None:
+    """In a cluster the answer to a restore may be there before the way to the server that gave it."""
+    other = await server.client()
+    taken: list[bytes] = []
+
+    def take(frames: list[Frame]) -> None:
+        for _, reply, _, payload in frames:
+            taken.append(payload)
+            other.publish(reply, b"")
+
+    sending = asyncio.create_task(hand_over(client, b"later", b"a chunk"))
+    await asyncio.sleep(0)
+    assert not sending.done()
+    other.subscribe(b"later", take)
+    assert (await sending)[3] == b""
+    assert taken == [b"a chunk"], "once"
+    with pytest.raises(NobodyThereError, match="nothing answers on never"):
+        await hand_over(client, b"never", b"a chunk", tries=2)
+    other.close()
+    await other.closed

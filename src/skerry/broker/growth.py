@@ -8,6 +8,7 @@ Each step can be done again after a crash: what is saved is only used when all o
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,11 +17,12 @@ import msgspec
 from skerry.broker.jetstream import STREAM_NOT_FOUND, api
 from skerry.broker.snapshot import CHUNK, restore_stream, stream_names, take_snapshot
 from skerry.broker.wire import WireClient
-from skerry.core.errors import CorruptError, RejectedError, UnavailableError
+from skerry.core.errors import CorruptError, RejectedError, SkerryError, UnavailableError
 from skerry.core.files import sync_names
 
 MANIFEST = "streams.json"
 DELETE_S = 15.0
+SETTLE_S, SETTLES = 0.25, 40
 
 
 class SavedStream(msgspec.Struct, frozen=True):
@@ -34,6 +36,10 @@ class SavedStream(msgspec.Struct, frozen=True):
     @property
     def messages(self) -> int:
         return int(self.about["state"]["messages"])
+
+    @property
+    def last(self) -> int:
+        return int(self.about["state"]["last_seq"])
 
 
 def saved_streams(folder: Path) -> list[SavedStream] | None:
@@ -91,18 +97,41 @@ async def load_streams(client: WireClient, folder: Path, replicas: int) -> list[
         raise RejectedError("no streams were saved here", where=str(folder), mend="save them first")
     made = []
     for each in saved:
-        state = await _state(client, each.name)
-        if state is not None and not state["messages"] and int(state["last_seq"]) < int(each.about["state"]["last_seq"]):
-            # what a restore leaves that did not come to its end; there is nothing in it
+        info = await _info(client, each.name)
+        if info is not None and not info["state"]["messages"] and await _half_made(client, each, info, replicas):
             await api(client, f"STREAM.DELETE.{each.name}", timeout=DELETE_S)
-            state = None
-        if state is None:
-            about = each.about | {"config": each.about["config"] | {"num_replicas": replicas}}
-            await restore_stream(client, about, _chunks(folder / each.file))
+            info = None
+        if info is None:
+            await _restore(client, each, folder, replicas)
             made.append(each.name)
-        elif int(state["last_seq"]) < int(each.about["state"]["last_seq"]):
+        elif int(info["state"]["last_seq"]) < each.last:
             raise RejectedError(f"{each.name} is there already and is another", mend="restore into fresh servers")
     return made
+
+
+async def _restore(client: WireClient, saved: SavedStream, folder: Path, replicas: int) -> None:
+    """Restore one; what a restore leaves that does not come to its end is taken away again, as its name is in use."""
+    about = saved.about | {"config": saved.about["config"] | {"num_replicas": replicas}}
+    try:
+        await restore_stream(client, about, _chunks(folder / saved.file))
+    except SkerryError:
+        with suppress(SkerryError):
+            await api(client, f"STREAM.DELETE.{saved.name}", timeout=DELETE_S)
+        raise
+
+
+async def _half_made(client: WireClient, saved: SavedStream, info: dict[str, Any], replicas: int) -> bool:
+    """Whether an empty stream is what a restore left that did not come to its end: some servers made it, with nothing in it, and
+    the one that was to be given the content never will."""
+    state = info["state"]
+    if int(state["last_seq"]) < saved.last or int(state["consumer_count"]) < int(saved.about["state"]["consumer_count"]):
+        return True
+    for _ in range(SETTLES if replicas > 1 and not saved.last else 0):
+        if _current(info, replicas):
+            return False
+        await asyncio.sleep(SETTLE_S)
+        info = await api(client, f"STREAM.INFO.{saved.name}")
+    return replicas > 1 and not saved.last and not _current(info, replicas)
 
 
 async def whole(client: WireClient, replicas: int) -> bool:
@@ -130,14 +159,13 @@ def _current(info: dict[str, Any], replicas: int) -> bool:
     return bool(cluster.get("leader")) and len(good) == replicas - 1 == len(others)
 
 
-async def _state(client: WireClient, name: str) -> dict[str, Any] | None:
+async def _info(client: WireClient, name: str) -> dict[str, Any] | None:
     try:
-        state: dict[str, Any] = (await api(client, f"STREAM.INFO.{name}"))["state"]
+        return await api(client, f"STREAM.INFO.{name}")
     except RejectedError as error:
         if f"({STREAM_NOT_FOUND})" in str(error):
             return None
         raise
-    return state
 
 
 async def _chunks(file: Path) -> AsyncIterator[bytes]:

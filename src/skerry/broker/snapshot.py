@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from skerry.broker.jetstream import api
-from skerry.broker.wire import Frame, WireClient
+from skerry.broker.wire import Frame, NobodyThereError, WireClient
 from skerry.core.errors import RejectedError, UnavailableError
 
 CHUNK = 128 * 1024
@@ -18,6 +18,9 @@ WINDOW = 4 * 1024 * 1024
 SILENCE_S = 30.0
 RESTORE_S = 120.0
 """After its last chunk the server may check a large stream before it answers."""
+
+
+REACH_S, REACHES = 0.05, 80
 
 
 async def stream_names(client: WireClient) -> list[str]:
@@ -74,7 +77,7 @@ async def restore_stream(client: WireClient, about: dict[str, Any], chunks: Asyn
     ready = await api(client, f"STREAM.RESTORE.{stream}", {"config": about["config"], "state": about["state"]}, timeout=SILENCE_S)
     place = str(ready["deliver_subject"]).encode()
     async for chunk in chunks:
-        answer = await client.request(place, chunk, timeout=SILENCE_S)
+        answer = await hand_over(client, place, chunk)
         if answer[3]:
             _refused(stream, answer[3])
     done = json.loads((await client.request(place, b"", timeout=RESTORE_S))[3] or b"{}")
@@ -82,6 +85,17 @@ async def restore_stream(client: WireClient, about: dict[str, Any], chunks: Asyn
         raise RejectedError(f"{stream} was not restored: {done['error'].get('description')}")
     state: dict[str, Any] = done["state"]
     return state
+
+
+async def hand_over(client: WireClient, place: bytes, chunk: bytes, tries: int = REACHES) -> Frame:
+    """Hand a chunk over; in a cluster it may be another server that takes it, and that it does is known here only some time after
+    its answer: the two come over different connections. It gives up 5 s after the last chunk that came."""
+    for _ in range(tries):
+        try:
+            return await client.request(place, chunk, timeout=SILENCE_S)
+        except NobodyThereError:
+            await asyncio.sleep(REACH_S)
+    return await client.request(place, chunk, timeout=SILENCE_S)
 
 
 def _refused(stream: str, body: bytes) -> None:

@@ -26,6 +26,10 @@ LARGE_BYTES = 64 * 1024
 REST_S = 0.001
 
 
+class NobodyThereError(UnavailableError):
+    """A request reached nobody: what was asked has surely not been done."""
+
+
 class WireClient(asyncio.Protocol):
     """One connection. Handlers are called from the socket's read, with all frames of one subscription that the read brought.
 
@@ -225,7 +229,7 @@ class WireClient(asyncio.Protocol):
         finally:
             self._replies.pop(reply, None)
         if frame[2].startswith(b"NATS/1.0 503"):
-            raise UnavailableError(f"nothing answers on {subject.decode()}")
+            raise NobodyThereError(f"nothing answers on {subject.decode()}")
         return frame
 
     async def flush(self, timeout: float = 5.0) -> None:

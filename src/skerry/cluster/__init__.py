@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skerry.cluster.records import Entry, Partition
     from skerry.cluster.section import ClusterSection
     from skerry.cluster.servers import Servers, place_of, read_servers, route_password, write_servers
+    from skerry.cluster.tunnel import Tunnel, carrier, proof_of
 
 __getattr__ = lazy(
     __name__,
@@ -39,11 +40,14 @@ __getattr__ = lazy(
         "Pending": "join_port",
         "Servers": "servers",
         "Timing": "members",
+        "Tunnel": "tunnel",
+        "carrier": "tunnel",
         "clock_of": "joining",
         "has_joined": "joining",
         "hello_of": "joining",
         "join": "joining",
         "place_of": "servers",
+        "proof_of": "tunnel",
         "read_servers": "servers",
         "route_password": "servers",
         "write_servers": "servers",
@@ -54,5 +58,6 @@ __getattr__ = lazy(
 __all__ = [
     "CA", "CERTIFICATE", "KEY", "Change", "ClusterConfig", "ClusterManager", "ClusterSection", "EdgeNode", "Entry", "Found",
     "JetStreamLeases", "JoinPort", "Joined", "Leases", "MemoryLeases", "NodeStatus", "Partition", "Pending", "Servers", "Timing",
-    "clock_of", "has_joined", "hello_of", "join", "keep_joined", "place_of", "read_servers", "route_password", "write_servers",
+    "Tunnel", "carrier", "clock_of", "has_joined", "hello_of", "join", "keep_joined", "place_of", "proof_of", "read_servers",
+    "route_password", "write_servers",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -28,6 +28,8 @@ MOST_PENDING = 16
 MOST_NAMES = 64
 TOKEN_S = 3600
 LONGEST_S = 7 * 86_400
+OPENING = b'{"way":'
+Carry = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 _log = log.get("cluster")
 
 
@@ -86,6 +88,7 @@ class JoinPort:
         self._clock = clock
         self._listener: TlsListener | None = None
         self._talks: set[asyncio.Task[None]] = set()
+        self.through: Carry | None = None
         self._pending: dict[str, tuple[Pending, asyncio.Future[bool]]] = {}
 
     async def listen(self, host: str, port: int) -> int:
@@ -153,7 +156,10 @@ class JoinPort:
             async with asyncio.timeout(ASK_S):
                 line = await reader.readuntil(b"\n")
             took = self._clock.monotonic() - began
-            await self._answer(line, took, reader, writer)
+            if self.through is not None and line.startswith(OPENING):
+                await self.through(line, reader, writer)
+            else:
+                await self._answer(line, took, reader, writer)
             async with asyncio.timeout(ASK_S):
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):

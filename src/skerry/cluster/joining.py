@@ -107,17 +107,17 @@ class _Joining:
 
     async def at(self, address: str) -> Joined:
         began = self._clock.monotonic()
-        async with _connected(address) as (_, _, hello):
+        async with connected(address) as (_, _, hello):
             warnings = self._check(hello, self._clock.monotonic() - began)
         # anew, now that the authority is known: who holds no certificate of a server of it gets neither token nor request
-        async with _connected(address, hello.ca) as (reader, writer, _):
+        async with connected(address, hello.ca) as (reader, writer, _):
             asked = new_request(self._config.node)
             writer.write(msgspec.json.encode(self._ask(asked.certificate.decode())) + b"\n")
-            answer = await _line(reader, Answer, ANSWER_S, address)
+            answer = await line_of(reader, Answer, ANSWER_S, address)
             if answer.pending:
                 code = code_of(asked.certificate.decode())
                 self._tell(f"waiting to be approved at {hello.id}: the code is {code}, and the site's CA {hello_code(hello)}")
-                answer = await _line(reader, Answer, APPROVAL_S, address)
+                answer = await line_of(reader, Answer, APPROVAL_S, address)
         if answer.error:
             raise RejectedError(answer.error, where=hello.id, mend=answer.mend)
         if not signed_by(answer.certificate, hello.ca):
@@ -150,7 +150,7 @@ class _Joining:
 
 async def hello_of(address: str) -> Found:
     """Who answers at a join port; no reason to trust it. Raises `UnavailableError`."""
-    async with _connected(address) as (_, _, hello):
+    async with connected(address) as (_, _, hello):
         return Found(hello.id, hello.site, hello.version, hello.address or address)
 
 
@@ -168,8 +168,13 @@ def hello_code(hello: Hello) -> str:
 
 
 @asynccontextmanager
-async def _connected(address: str, ca: str = "") -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, Hello]]:
-    """A connection and what the other side says it is; with `ca` it holds a server's certificate of that authority."""
+async def connected(
+    address: str, ca: str = "", own: tuple[Path, Path] | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, Hello]]:
+    """A connection and what the other side says it is; with `ca` it holds a server's certificate of that authority.
+
+    `own`: files of the certificate and key that are shown to it.
+    """
     host, port = parse_address(address, "address")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -178,6 +183,8 @@ async def _connected(address: str, ca: str = "") -> AsyncIterator[tuple[asyncio.
     try:
         if ca:
             context.load_verify_locations(cadata=ca)
+        if own is not None:
+            context.load_cert_chain(*own)
         async with asyncio.timeout(CONNECT_S):
             reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=LONGEST_LINE)
     except ssl.SSLCertVerificationError as error:
@@ -185,7 +192,7 @@ async def _connected(address: str, ca: str = "") -> AsyncIterator[tuple[asyncio.
     except (OSError, TimeoutError) as error:
         raise UnavailableError(str(error) or "time-out", where=address, mend="is the node there running?") from error
     try:
-        hello = await _line(reader, Hello, ANSWER_S, address)
+        hello = await line_of(reader, Hello, ANSWER_S, address)
         yield reader, writer, hello
     finally:
         writer.close()
@@ -194,7 +201,7 @@ async def _connected(address: str, ca: str = "") -> AsyncIterator[tuple[asyncio.
                 await writer.wait_closed()
 
 
-async def _line(reader: asyncio.StreamReader, kind: type[T], seconds: float, where: str) -> T:
+async def line_of(reader: asyncio.StreamReader, kind: type[T], seconds: float, where: str) -> T:
     try:
         async with asyncio.timeout(seconds):
             return msgspec.json.decode(await reader.readuntil(b"\n"), type=kind)
