@@ -43,12 +43,14 @@ class Place(msgspec.Struct, frozen=True):
         store: folder of its streams. A server alone and one of several never share one: streams of the former would be deleted.
         routes: None for a server alone.
         replicas: how many servers keep each stream.
+        quiet: no device reaches it, and who knew the password of before does not either: its streams are being copied.
     """
 
     name: str = "skerry"
     store: str = "jetstream"
     routes: Routes | None = None
     replicas: int = 1
+    quiet: bool = False
 
 
 ALONE = Place()

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import secrets
 import shutil
 import signal
 from collections.abc import Callable
@@ -11,13 +12,14 @@ from skerry.broker.binary import find_binary
 from skerry.broker.config import AGENT, RELAY, SYSTEM, BrokerConfig, ServerPlan, render
 from skerry.broker.health import listens, look
 from skerry.broker.kept import Kept, read_kept, write_kept, write_private
+from skerry.broker.listening import check_free, shown
 from skerry.broker.routes import ALONE, Place
 from skerry.broker.server_log import ServerLog, Violation, explain, is_refusal, is_store_failure
 from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import CorruptError, SkerryError, UnavailableError
 from skerry.core.service import Backoff, Restarts, beat, cancel_and_wait
-from skerry.runtime import Child, ChildSpec, Exit, can_listen, end_left_over, free_ports, listener_of
+from skerry.runtime import Child, ChildSpec, Exit, end_left_over, free_ports
 
 ROLE = "nats-server"
 PATIENT_S = 600.0
@@ -125,7 +127,7 @@ class NatsServer:
     @property
     def mqtt_address(self) -> str:
         """`host:port` that takes MQTT without TLS, from the node itself too; an address of this machine where it listens on all."""
-        return _address(*self.mqtt_listener())
+        return shown(*self.mqtt_listener())
 
     def mqtt_listener(self) -> tuple[str, int]:
         """Host and port of `mqtt_address`."""
@@ -179,7 +181,7 @@ class NatsServer:
         if ended is not None:
             _log.warning(f"a nats-server that a killed agent had left (pid {ended}) was stopped")
         plan = await asyncio.to_thread(self._prepare)
-        _check_free(plan)
+        check_free(plan)
         if self._child is not None:
             self._restarts.note()
         self._start_again = ""
@@ -211,6 +213,8 @@ class NatsServer:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._kept = kept = self._keep()
         host, port = self._config.address
+        if place.quiet:
+            host, (port,) = self.host, free_ports(self.host, [0], (kept.client_port, kept.monitor_port))
         plan = ServerPlan(
             name=place.name,
             client_port=kept.client_port,
@@ -228,7 +232,7 @@ class NatsServer:
             relay_password=kept.relay,
             sys_password=kept.system,
             websocket_host=(self._config.websocket_address or ("", 0))[0],
-            websocket_port=self.websocket_listener()[1],
+            websocket_port=0 if place.quiet else self.websocket_listener()[1],
             websocket_pages=not self._config.anonymous,
             max_consumers=max(20_000, 2 * self._config.max_connections),
             routes=place.routes,
@@ -253,6 +257,8 @@ class NatsServer:
     def _keep(self) -> Kept:
         """Ports and passwords of before where they still do, else new ones."""
         kept = read_kept(self._dir)
+        if self.place.quiet:
+            kept.agent = secrets.token_hex(24)
         host, wanted = self._config.address
         kept.client_port, kept.monitor_port = free_ports(self.host, [kept.client_port, kept.monitor_port])
         ours = (kept.client_port, kept.monitor_port)
@@ -277,6 +283,8 @@ class NatsServer:
         while True:
             if not child.running:
                 raise UnavailableError(self._last_words(await child.wait(), server_log))
+            if self._start_again:
+                raise UnavailableError(self._start_again)
             now = self._clock.monotonic()
             if listening_since is None and await listens(_ANY.get(plan.mqtt_host, plan.mqtt_host), plan.mqtt_port):
                 listening_since = now
@@ -378,23 +386,3 @@ def _words(error: SkerryError | OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full; make room"
     return f"{error.filename or 'its directory'} cannot be written: {error.strerror or error}; check node.data_dir"
-
-
-def _address(host: str, port: int) -> str:
-    return f"{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _check_free(plan: ServerPlan) -> None:
-    """Raise `UnavailableError` when devices could not be listened to: with the address, and whose it is where that can be told."""
-    places = [("mqtt", plan.mqtt_host, plan.mqtt_port)]
-    if plan.websocket_port:
-        places.append(("websocket", plan.websocket_host, plan.websocket_port))
-    for key, host, port in places:
-        error = can_listen(host, port)
-        if error is None:
-            continue
-        address, mend = _address(host, port), f"set another broker.{key}"
-        if error.errno == errno.EADDRINUSE:
-            who = listener_of(port) or "another program"
-            raise UnavailableError(f"{address} is taken by {who}", mend=f"stop it, or {mend}") from error
-        raise UnavailableError(f"cannot listen on {address}: {error.strerror or error}", mend=mend) from error

@@ -157,7 +157,7 @@ async def hello_of(address: str) -> Found:
 async def clock_of(address: str, clock: Clock) -> tuple[str, ...]:
     """Ask a member for the time: a sentence where its clock and this one differ. Raises `UnavailableError` where none answers."""
     began = clock.monotonic()
-    async with _connected(address) as (_, _, hello):
+    async with connected(address) as (_, _, hello):
         return skew_warning(hello.now, clock.now(), clock.monotonic() - began)
 
 

@@ -17,7 +17,7 @@ from skerry.device import OWN_CLIENTS, AuditLog, ClientIds, Refusals
 from skerry.mqtt import Publisher
 from skerry.node.backup import NodeBackup, refuse_half_restored
 from skerry.node.centre import Centre
-from skerry.node.cluster import NodeCluster
+from skerry.node.cluster import Growth, NodeCluster
 from skerry.node.connectors import NodeConnectors
 from skerry.node.dashboard import NodeDashboard
 from skerry.node.devices import NodeDevices
@@ -63,17 +63,18 @@ class Node:
         self._paused_file = data / "paused.json"
         self._paused = read_paused(self._paused_file) | {spec.name for spec in config.pipelines if spec.paused}
         self.cluster = NodeCluster(config, self._clock)
+        issuer = load_or_create(data / "keys" / "issuer.seed")
+        self.growth = Growth(config, self._clock, issuer.seed, self.cluster, self._stop_work)
         self.confinement = confined(config.resources)
         self.uptime = UptimeLedger(data / "uptime.json", self._clock)
         retention = config.broker.retention
         self._log_bytes = parse_size(retention.size)
-        issuer = load_or_create(data / "keys" / "issuer.seed")
         self._signer = TokenSigner(issuer)
         most_stored = quotas(self._log_bytes, uplink_bytes(config))
         self.server = NatsServer(
-            config.broker, data, self._signer.public, most_stored, self._clock, lambda: self.cluster.server_place(issuer.seed)
+            config.broker, data, self._signer.public, most_stored, self._clock, self.growth.place
         )  # fmt: skip
-        self.cluster.keep_records_at(self.server)
+        self.cluster.keep_records_at(self.growth.records, self.server)
         self.tls = NodeTls(config, self.server, self._clock)
         self.audit = self.cluster.audit = AuditLog(data / "logs" / "audit.log", self._clock)
         self.connections = Connections(self._system_client)
@@ -184,7 +185,7 @@ class Node:
 
     async def run(self) -> None:
         """Work until cancelled, then drain and stop. Raises `UnavailableError` when the control socket cannot be had."""
-        services: list[Coroutine[Any, Any, None]] = [self.server.run(), self._links(), self._workers(), self.disk.run()]
+        services: list[Coroutine[Any, Any, None]] = [self._serve(), self._links(), self._workers(), self.disk.run()]
         names = ("the broker", "the node's link", "the workers", "the watch on the disk")
         api = asyncio.create_task(self.api.run())
         tasks = [asyncio.create_task(service, name=name) for name, service in zip(names, services, strict=True)]
@@ -193,6 +194,7 @@ class Node:
                  self.cluster)  # fmt: skip
         tasks += [asyncio.create_task(each.run()) for each in parts]
         tasks += [asyncio.create_task(self.refusals.run()), asyncio.create_task(self.tls.run())]
+        tasks += [asyncio.create_task(self.growth.run(self.server))]
         tasks += [asyncio.create_task(self.uptime.run(self.view.ready)), asyncio.create_task(self.promises.run())]
         await self.serving.give(self.models.place()["models"])
         tasks += [asyncio.create_task(self.serving.run()), asyncio.create_task(self.dashboard.serve(self.api))]
@@ -223,11 +225,32 @@ class Node:
         self.confinement.close()
         self._lock.release()
 
+    async def _serve(self) -> None:
+        """Run the broker, once this node is to have one."""
+        await self.growth.may_serve.wait()
+        await self.server.run()
+
+    async def _stop_work(self) -> None:
+        """End all that reads and writes the log, and let nobody in; what begins after it waits until the log is there again."""
+        self.uptime.expect("the log goes to more nodes")
+        if self.link.client is not None:
+            self.link.client.close()
+        await self.link.closed.wait()
+        old, self.pool = self.pool, self._pool()
+        self._schedule()
+        await old.drain()
+        if self._mqtt is not None:
+            self._mqtt.close()
+
     async def _links(self) -> None:
         """Keep a connection to the broker: when one ends, the next."""
         backoff = Backoff(0.05, 5.0)
         while True:
+            await self.growth.settled.wait()
             await self.server.ready.wait()
+            if self.server.place.quiet:
+                await asyncio.sleep(0.05)
+                continue
             began = self._clock.monotonic()
             try:
                 await self._one_link()
@@ -260,9 +283,9 @@ class Node:
 
     async def _workers(self) -> None:
         """Start the workers when the log is there for the first time; they find it again by themselves later."""
-        await self.link.opened.wait()
         server = self.server
         while True:
+            await self.link.opened.wait()
             self.pool.give(server.host, server.port, server.user, server.password)
             for reader in (self.history, self.uplink, self.connectors):
                 await reader.give(server.host, server.port, server.user, server.password)
@@ -361,7 +384,7 @@ class Node:
         found += [f"worker {w.index} cannot read the log: {w.report.waiting}" for w in self.pool.workers if w.report.waiting]
         if self.audit.lost:
             found.append(f"{self.audit.lost} lines of the audit log could not be written")
-        found += [*self.tls.warnings(), *self.cluster.warnings()]
+        found += [*self.tls.warnings(), *self.cluster.warnings(), *self.growth.warnings()]
         found += self.api.warnings()
         return found
 

@@ -121,6 +121,7 @@ class Link:
     """What the node does over its own connection.
 
     Attributes:
+        closed: set while there is no connection.
         clients: the bucket of what is known of MQTT clients.
         prepare_clients: awaited when that bucket is there, before devices may connect.
         haunted: called when the server counts many messages that are gone, which only its next start mends.
@@ -146,6 +147,8 @@ class Link:
         replicas: Callable[[], int] = lambda: 1,
     ) -> None:
         self.client: WireClient | None = None
+        self.closed = asyncio.Event()
+        self.closed.set()
         self.devices = devices or LinkedBucket(DEVICES)
         self.clients = LinkedBucket(CLIENTS)
         self.prepare_clients: Callable[[], Awaitable[None]] | None = None
@@ -200,6 +203,7 @@ class Link:
     async def run(self, client: WireClient, callout: Callout) -> None:
         """Serve over one connection until it ends. Raises `UnavailableError`, `RejectedError`."""
         self.client = client
+        self.closed.clear()
         try:
             await self._prepare(client)
             tasks = [asyncio.create_task(callout.run())]
@@ -222,6 +226,7 @@ class Link:
         finally:
             self.opened.clear()
             self.client = None
+            self.closed.set()
 
     async def _deliver(self, client: WireClient) -> None:
         """Run the relays, and others when they were replaced, until one ends."""

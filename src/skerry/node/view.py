@@ -49,6 +49,8 @@ class View:
 
     def ready(self) -> tuple[bool, str]:
         node = self._node
+        if node.growth.stands_by:
+            return True, node.growth.sentence
         if node.cluster.lost:
             return False, node.cluster.sentence
         if not node.server.ready.is_set():

@@ -7,6 +7,7 @@ from skerry.core.lazy import lazy
 if TYPE_CHECKING:
     from skerry.node.cluster.examine import certificates, examine_cluster
     from skerry.node.cluster.founding import cluster_config, cluster_folder, join_site, kept_port, prepare
+    from skerry.node.cluster.growth import Growth
     from skerry.node.cluster.member import NodeCluster
     from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
     from skerry.node.cluster.view import ClusterLink, members_by_status
@@ -15,6 +16,7 @@ __getattr__ = lazy(
     __name__,
     {
         "ClusterLink": "view",
+        "Growth": "growth",
         "NodeCluster": "member",
         "RecordsPlace": "placed",
         "PlacedLeases": "placed",
@@ -30,6 +32,6 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "ClusterLink", "NodeCluster", "PlacedLeases", "RecordsPlace", "certificates", "cluster_config", "cluster_folder",
+    "ClusterLink", "Growth", "NodeCluster", "PlacedLeases", "RecordsPlace", "certificates", "cluster_config", "cluster_folder",
     "examine_cluster", "join_site", "kept_port", "members_by_status", "prepare",
 ]  # fmt: skip

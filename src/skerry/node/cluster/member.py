@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from skerry.broker import ALONE, NatsServer, Place
-from skerry.cluster import Change, ClusterManager, EdgeNode, Joined, JoinPort, NodeStatus, Partition, place_of
+from skerry.broker import NatsServer
+from skerry.cluster import Change, ClusterManager, EdgeNode, Joined, JoinPort, NodeStatus, Partition
 from skerry.config import NodeConfig
 from skerry.core import log
 from skerry.core.clock import SECOND, Clock, to_rfc3339
@@ -77,20 +77,8 @@ class NodeCluster:
     def _placed(self) -> RecordsPlace | None:
         return self.place()
 
-    def server_place(self, seed: str) -> Place:
-        """Where the node's nats-server stands among those of the cluster. `seed`: of the key that signs log-ins."""
-        if not self.enabled:
-            return ALONE
-        return place_of(cluster_folder(self._config), self._config.node.name, seed, self._config.cluster.routes)
-
-    def keep_records_at(self, server: NatsServer) -> None:
-        """Keep the records at the node's own nats-server, with as many replicas as it has."""
-
-        def place() -> RecordsPlace | None:
-            if not server.port or server.pid is None:
-                return None
-            return RecordsPlace(((server.host, server.port),), server.user, server.password, server.place.replicas)
-
+    def keep_records_at(self, place: Callable[[], RecordsPlace | None], server: NatsServer) -> None:
+        """Say where the records are kept, asked each time, and which server is this node's."""
         self.place, self._server = place, server
 
     async def run(self) -> None:
