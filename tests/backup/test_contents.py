@@ -6,6 +6,7 @@ from skerry.backup.contents import is_engines, is_kept, is_secret, stream_order
 
 SECRET = [
     "keys/issuer.seed", "keys/tokens.seed", "tls/ca.key", "tls/server.key", "broker/kept.json", "tokens.json", "uplink.key.ab12",
+    "cluster/joined.json", "cluster/node.key", "keys/ticket.pem",
 ]  # fmt: skip
 KEPT = [
     "uptime.json", "paused.json", "logs/audit.log", "logs/audit-clients.log.2", "tls/ca.pem", "models/index.json",

@@ -18,7 +18,7 @@ def is_secret(path: str) -> bool:
     return (
         at.parts[0] == "keys"
         or not {".key", ".seed"}.isdisjoint(at.suffixes)  # drafts of such files too
-        or path == "broker/kept.json"
+        or path in ("broker/kept.json", "cluster/joined.json")
         or at.name.startswith("tokens")
     )
 
