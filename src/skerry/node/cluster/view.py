@@ -7,7 +7,7 @@ import msgspec
 
 from skerry.cluster import Change, ClusterManager, EdgeNode, JoinPort, NodeStatus
 from skerry.core.clock import Clock, to_rfc3339
-from skerry.core.errors import RejectedError
+from skerry.core.errors import RejectedError, UnavailableError
 from skerry.node.cluster.member import NodeCluster
 
 Row = dict[str, Any]
@@ -40,6 +40,18 @@ class ClusterLink:
         if self._cluster.join_port is None:
             raise RejectedError("this node is in no cluster", where="cluster.enabled", mend=_MEND)
         return self._cluster.join_port
+
+    @property
+    def _heard(self) -> ClusterManager:
+        """The manager, where what is asked of it can be done. Raises `UnavailableError` at once where a quorum is long gone."""
+        manager = self._manager
+        if self._cluster.lost:
+            raise UnavailableError(
+                f"there is no quorum since {self._cluster.no_quorum_text}: nothing is changed",
+                where="cluster",
+                mend="start the other nodes; `skerry doctor` says which do not answer",
+            )
+        return manager
 
     def shown(self) -> Row:
         return self._cluster.status() or {"enabled": False, "sentence": "one node, no cluster"}
@@ -84,13 +96,13 @@ class ClusterLink:
         self._port.approve(node, code)
 
     async def drain(self, node: str) -> None:
-        await self._manager.drain(node)
+        await self._heard.drain(node)
 
     async def resume(self, node: str) -> None:
-        await self._manager.resume(node)
+        await self._heard.resume(node)
 
     async def remove(self, node: str) -> None:
-        await self._manager.remove(node)
+        await self._heard.remove(node)
 
     async def step_down(self) -> Row:
         manager = self._manager
