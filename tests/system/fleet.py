@@ -1,9 +1,11 @@
 """Devices that number their messages: MQTT clients that keep each message until its PUBACK, over any number of connections."""
 
+import itertools
 import json
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -16,15 +18,32 @@ AHEAD_S = 60.0
 """How far ahead of all others a device's last message is, so that all its windows close."""
 
 
-def connected(client_id: str, address: tuple[str, int], username: str = "", password: str = "") -> mqtt.Client:
+Addresses = tuple[str, int] | Sequence[tuple[str, int]]
+"""Where to connect: host and port, or several of them, of which the next is tried each time."""
+
+
+class _Roaming(mqtt.Client):
+    """Goes on to the next address with each new connection."""
+
+    def __init__(self, client_id: str, addresses: Sequence[tuple[str, int]]) -> None:
+        super().__init__(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
+        self._next = itertools.cycle(addresses)
+
+    def reconnect(self) -> mqtt.MQTTErrorCode:
+        self.connect_async(*next(self._next), keepalive=10)
+        return super().reconnect()
+
+
+def connected(client_id: str, address: Addresses, username: str = "", password: str = "") -> mqtt.Client:
     """A client with a kept session and its thread; it connects now or as soon as the broker is there, again and again."""
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
+    where: list[tuple[str, int]] = [address] if isinstance(address[0], str) else list(address)  # type: ignore[arg-type,list-item]  # as said
+    client = _Roaming(client_id, where)
     client.reconnect_delay_set(0.1, 0.5)  # type: ignore[arg-type]  # paho sleeps for any number, and says int
     # with a limit paho lets new messages pass those that waited for the connection
     client.max_inflight_messages_set(0)
     if username:
         client.username_pw_set(username, password)
-    client.connect_async(*address, keepalive=10)
+    client.connect_async(*where[0], keepalive=10)
     client.loop_start()
     return client
 
@@ -38,7 +57,7 @@ class Device:
     """
 
     def __init__(
-        self, name: str, address: tuple[str, int], qos: int = 1, *, password: str = "", topic: str = TOPIC, pad: int = 0
+        self, name: str, address: Addresses, qos: int = 1, *, password: str = "", topic: str = TOPIC, pad: int = 0
     ) -> None:
         self.name = name
         self.qos = qos
@@ -51,7 +70,7 @@ class Device:
         self.client = connected(name, address, name if password else "", password)
         self.client.on_publish = self._on_publish
         # paho sends what was published before the socket was there only after the CONNACK: later messages would pass it
-        until(self.client.is_connected, 10, f"{name} is connected")
+        until(self.client.is_connected, 30, f"{name} is connected")
 
     def _on_publish(self, client: mqtt.Client, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
         # paho holds a lock of its own here that publish() takes too: nothing may be waited for
@@ -81,7 +100,7 @@ class Device:
 class Fleet:
     """Several devices and the thread that makes them publish in turn, `rate` messages a second in all."""
 
-    def __init__(self, address: tuple[str, int], devices: int, rate: float, prefix: str = "d", pad: int = 0) -> None:
+    def __init__(self, address: Addresses, devices: int, rate: float, prefix: str = "d", pad: int = 0) -> None:
         self.devices = [Device(f"{prefix}{at}", address, pad=pad) for at in range(devices)]
         self._rate = rate
         self._end = threading.Event()

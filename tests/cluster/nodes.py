@@ -1,0 +1,203 @@
+"""A cluster of real nodes on this machine: a `skerry run` each, joined by the command line, broken part by part, reckoned up.
+
+On loopback each has an address of its own (127.0.0.1, 127.0.0.2 …).
+"""
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from skerry.core.errors import SkerryError
+from tests.fixtures.node import RunningNode, until
+from tests.system.accounts import BOTH, EVERY, ONCE, Account, check_windows, missing
+from tests.system.fleet import Device, Fleet
+
+TOGETHER_S = 120.0
+CLUSTER = """
+[cluster]
+enabled = true
+listen = "{host}:0"
+discovery = "seeds"
+"""
+
+
+class Boxes:
+    """Nodes `n1`, `n2` …; use as a context manager: it begins with all of them as one, unless `together` is False.
+
+    Args:
+        folder: an empty one; each node has its own in it.
+        pipelines: the text of the `[[pipelines]]` tables, the same on all.
+        together: whether to start and to join them all.
+        more: further tables of the configuration, the same on all.
+    """
+
+    def __init__(
+        self, folder: Path, count: int = 3, pipelines: str = BOTH, *, together: bool = True, workers: int = 1, more: str = ""
+    ) -> None:
+        self.names = tuple(f"n{at + 1}" for at in range(count))
+        self.nodes: dict[str, RunningNode] = {}
+        for at, name in enumerate(self.names):
+            (folder / name).mkdir()
+            host = f"127.0.0.{at + 1}"
+            self.nodes[name] = RunningNode(
+                folder / name, pipelines, workers=workers, mqtt=f"{host}:0", name=name, more=CLUSTER.format(host=host) + more
+            )
+        self._together = together
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            for name in self.names:
+                self._stack.callback(self.nodes[name].close)
+            if self._together:
+                self.grow(*self.names)
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            print(self.say())
+        self._stack.close()
+
+    def __getitem__(self, name: str) -> RunningNode:
+        return self.nodes[name]
+
+    def say(self) -> str:
+        """What each knows and wrote last, for a test that failed."""
+        return "\n".join(f"--- {name}: {node.try_status()}\n{_tail(node)}" for name, node in self.nodes.items())
+
+    # to be one
+
+    def grow(self, first: str, *others: str) -> None:
+        """Start the first, join the others to it one by one, and wait until all are one."""
+        self[first].start()
+        for name in others:
+            self.join(name, first)
+            self[name].start()
+        self.wait_together(first, *others)
+
+    def join(self, name: str, member: str) -> dict[str, Any]:
+        """`cluster join` of a stopped node with a token of a member."""
+        token = self[member].cli("cluster", "token", "create")["token"]
+        return self[name].cli("cluster", "join", "--token", token)
+
+    def members(self, name: str) -> dict[str, str]:
+        """Status by node, as one of them says."""
+        return {each["id"]: each["status"] for each in self[name].cli("cluster", "members")["members"]}
+
+    def leader(self, name: str) -> str:
+        """Who leads, as one of them says."""
+        return str(self[name].cli("cluster", "leader")["leader"] or "")
+
+    def wait_together(self, *names: str, seconds: float = TOGETHER_S) -> float:
+        """Until these are ready and each sees all of them online; seconds that took."""
+        names, began = names or self.names, time.monotonic()
+        for name in names:
+            self[name].wait_ready(seconds)
+
+        def one() -> bool:
+            found = [self.members(name) for name in names]
+            return all(status.get(name) == "Online" for status in found for name in names)
+
+        patiently(one, seconds, f"{', '.join(names)} are online for each other")
+        return time.monotonic() - began
+
+    def wait_status(self, name: str, of: str, status: str, seconds: float = TOGETHER_S) -> float:
+        """Until `name` says that `of` has this status; seconds that took."""
+        began = time.monotonic()
+        patiently(lambda: self.members(name).get(of) == status, seconds, f"{of} is {status} for {name}")
+        return time.monotonic() - began
+
+    # devices
+
+    def addresses(self, *names: str) -> list[tuple[str, int]]:
+        """Where devices connect, to one node after the other."""
+        return [self[name].mqtt for name in names or self.names]
+
+    def fleet(self, devices: int, rate: float, prefix: str = "d") -> Fleet:
+        """Devices that go from node to node when theirs does not answer; they begin at the first one."""
+        return Fleet(self.addresses(), devices, rate, prefix)
+
+    # faults
+
+    def kill(self, name: str, role: str = "all") -> None:
+        """kill -9 of a role of a node, or of all of it, as when its power is cut."""
+        self[name].kill(role)
+
+    def pause(self, name: str) -> None:
+        """All processes of a node stand still."""
+        for process in [*self[name].processes("agent"), *self[name].children()]:
+            process.send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        for process in [*self[name].processes("agent"), *self[name].children()]:
+            process.send_signal(signal.SIGCONT)
+
+    def power_cut(self, seconds: float = 0.0) -> None:
+        """All of all nodes at once, and after some seconds all start again."""
+        for name in self.names:
+            self[name].kill("all")
+        time.sleep(seconds)
+        for name in self.names:
+            self[name].start(ready=False)
+
+    # the reckoning
+
+    def events(self, pipeline: str) -> list[dict[str, Any]]:
+        """All events, from the first node that answers."""
+        trouble = ""
+        for node in self.nodes.values():
+            try:
+                return node.events(pipeline)
+            except SkerryError as error:
+                trouble = str(error)
+        raise AssertionError(f"no node gives its events: {trouble}")
+
+    def settle(self, fleet: Fleet, before: Sequence[Device] = (), seconds: float = TOGETHER_S) -> Account:
+        """End the load, wait until all is acknowledged and all windows are there, and reckon up.
+
+        0 acknowledged messages lost, every window complete and there once, event ids unique. Fails the test otherwise.
+        """
+        fleet.stop()
+        until(lambda: fleet.unacknowledged == 0, seconds, "every message is acknowledged")
+        fleet.close_windows()
+        until(lambda: fleet.unacknowledged == 0, seconds, "every last message is acknowledged")
+        devices = [*before, *fleet.devices]
+        found: dict[str, list[dict[str, Any]]] = {}
+
+        def complete() -> bool:
+            with suppress(AssertionError):
+                found.update({name: self.events(name) for name in (ONCE, EVERY)})
+                return not any(missing(events, devices) for events in found.values())
+            return False
+
+        try:
+            patiently(complete, seconds, "every window is closed", every_s=0.5)
+        except AssertionError as error:
+            gone = {name: sorted(missing(events, devices))[:5] for name, events in found.items()}
+            raise AssertionError(f"{error}; not there: {gone}") from error
+        again = check_windows(found[ONCE], found[EVERY], devices)
+        return Account(sum(len(device.acknowledged) for device in devices), len(found[ONCE]), again)
+
+
+def patiently(condition: Callable[[], object], seconds: float, what: str, every_s: float = 0.25) -> None:
+    """Ask a condition, which may fail meanwhile, until it holds. Fails the test after so many seconds, with its last failure."""
+    give_up, trouble = time.monotonic() + seconds, ""
+    while True:
+        try:
+            if condition():
+                return
+        except (AssertionError, SkerryError, OSError) as error:
+            trouble = str(error)
+        if time.monotonic() > give_up:
+            raise AssertionError(f"not within {seconds:g} s: {what}: {trouble}")
+        time.sleep(every_s)
+
+
+def _tail(node: RunningNode) -> str:
+    with suppress(OSError):
+        return node.output[-3000:]
+    return ""
