@@ -36,7 +36,7 @@ class _Roaming(mqtt.Client):
 
 def connected(client_id: str, address: Addresses, username: str = "", password: str = "") -> mqtt.Client:
     """A client with a kept session and its thread; it connects now or as soon as the broker is there, again and again."""
-    where: list[tuple[str, int]] = [address] if isinstance(address[0], str) else list(address)  # type: ignore[arg-type,list-item]  # as said
+    where = _each(address)
     client = _Roaming(client_id, where)
     client.reconnect_delay_set(0.1, 0.5)  # type: ignore[arg-type]  # paho sleeps for any number, and says int
     # with a limit paho lets new messages pass those that waited for the connection
@@ -46,6 +46,14 @@ def connected(client_id: str, address: Addresses, username: str = "", password: 
     client.connect_async(*where[0], keepalive=10)
     client.loop_start()
     return client
+
+
+def _each(address: Addresses) -> list[tuple[str, int]]:
+    match address:
+        case (str(host), int(port)):
+            return [(host, port)]
+        case _:
+            return [(str(host), int(port)) for host, port in address]  # type: ignore[misc]  # mypy does not see that no pair is left
 
 
 class Device:
