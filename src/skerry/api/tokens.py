@@ -18,7 +18,7 @@ from skerry.api.scopes import parse_scopes
 from skerry.api.token_file import Token, is_name, locked, mark_of, read_tokens, write_tokens
 from skerry.core import log
 from skerry.core.clock import SECOND, Clock
-from skerry.core.errors import RejectedError, SkerryError, suggestion
+from skerry.core.errors import CorruptError, RejectedError, SkerryError, suggestion
 from skerry.core.units import at_key, parse_duration
 from skerry.http import NotFoundError
 
@@ -112,6 +112,25 @@ class TokenStore:
             return kept
 
         self._change(without)
+
+    def exported(self) -> bytes:
+        """All tokens for another node, without their uses."""
+        self.refresh()
+        rows = [msgspec.structs.replace(token, used=None) for token in self._found.values()]
+        return msgspec.json.encode(sorted(rows, key=lambda token: token.name))
+
+    def adopt(self, data: bytes) -> None:
+        """Have what another node exported. Raises `CorruptError` for what is none, `UnavailableError` of the disk."""
+        try:
+            wanted = msgspec.json.decode(data, type=list[Token])
+        except msgspec.MsgspecError as error:
+            raise CorruptError(f"the tokens of another node cannot be read: {error}") from error
+
+        def taken(found: list[Token]) -> list[Token]:
+            used = {token.sha256: token.used for token in found}
+            return [msgspec.structs.replace(token, used=used.get(token.sha256)) for token in wanted]
+
+        self._change(taken)
 
     def flush(self) -> None:
         """Write down the last uses, where there are new ones. A disk that is full costs them, nothing more."""

@@ -88,16 +88,18 @@ class Connections:
         return "error" not in await self._ask(f"$SYS.REQ.SERVER.{server}.KICK", {"cid": connection})
 
     async def _find(self, **wanted: Any) -> list[dict[str, Any]]:
-        answer = await self._ask("$SYS.REQ.SERVER.PING.CONNZ", {"auth": True, "limit": PAGE, **wanted})
-        self._server = str(answer.get("server", {}).get("id", ""))
+        # not PING.CONNZ: that all servers of a cluster answer
+        answer = await self._ask("$SYS.REQ.SERVER.{own}.CONNZ", {"auth": True, "limit": PAGE, **wanted})
         return answer.get("data", {}).get("connections") or []
 
     async def _ask(self, subject: str, question: dict[str, Any]) -> dict[str, Any]:
-        """One question; on a connection that has ended meanwhile it is asked once more on a new one."""
+        """One question; `{own}` in its subject is the server's id. On a connection that has ended it is asked again."""
         for last_try in (False, True):
             client = await self._connected()
             try:
-                answer: dict[str, Any] = json.loads((await client.request(subject.encode(), json.dumps(question).encode()))[3])
+                asked = subject.format(own=client.server_id).encode()
+                answer: dict[str, Any] = json.loads((await client.request(asked, json.dumps(question).encode()))[3])
+                self._server = client.server_id
                 return answer
             except UnavailableError:
                 if last_try or not client.closed.done():

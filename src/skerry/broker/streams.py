@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from skerry.broker.jetstream import STREAM_NOT_FOUND, api, kv_get, kv_put, read_page
+from skerry.broker.jetstream import STREAM_NOT_FOUND, Stored, api, kv_get, kv_put, read_page
 from skerry.broker.reader import LOG
 from skerry.broker.wire import WireClient
 from skerry.core.errors import RejectedError, UnavailableError
@@ -181,14 +181,29 @@ class Bucket:
         found = [(_name(token), value) for token, value in await self._live()]
         return sorted(item for item in found if item[0].startswith(prefix))
 
+    async def changes(self, after: int) -> tuple[list[tuple[str, bytes | None]], int]:
+        """What was written behind a sequence (None: deleted), the oldest first, a page of it; and where to go on."""
+        prefix = f"$KV.{self._name}."
+        page = await read_page(self._client, f"KV_{self._name}", f"{prefix}>", after, 50)
+        found = [(_name(stored.subject.removeprefix(prefix)), None if _gone(stored) else stored.payload) for stored in page]
+        return found, page[-1].sequence if page else after
+
+    async def end(self) -> int:
+        """The sequence of what was written last."""
+        return int((await stream_state(self._client, f"KV_{self._name}"))["last_seq"])
+
     async def _live(self) -> list[tuple[str, bytes]]:
         found: list[tuple[str, bytes]] = []
         after = 0
         while page := await read_page(self._client, f"KV_{self._name}", f"$KV.{self._name}.>", after, 50):
             after = page[-1].sequence
-            live = [stored for stored in page if stored.headers.get("kv-operation") not in ("DEL", "PURGE")]
+            live = [stored for stored in page if not _gone(stored)]
             found += [(stored.subject.removeprefix(f"$KV.{self._name}."), stored.payload) for stored in live]
         return found
+
+
+def _gone(stored: Stored) -> bool:
+    return stored.headers.get("kv-operation") in ("DEL", "PURGE")
 
 
 def _token(key: str) -> str:

@@ -5,6 +5,7 @@ It does not reconnect: `closed` tells the owner, who decides.
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import secrets
@@ -41,6 +42,7 @@ class WireClient(asyncio.Protocol):
         self.closed: asyncio.Future[str] = loop.create_future()
         self.inbox = b"_INBOX." + secrets.token_hex(11).encode()
         self.error = ""
+        self.server_id = ""
         self.received_bytes = 0
         self._login = login
         self._ready: asyncio.Future[None] = loop.create_future()
@@ -171,6 +173,8 @@ class WireClient(asyncio.Protocol):
 
     def _greet(self, info: bytes) -> None:
         """Log in, when the server has said who it is."""
+        with contextlib.suppress(ValueError):
+            self.server_id = str(json.loads(info).get("server_id", ""))
         self._write(self._login)
         self._login = b""
 

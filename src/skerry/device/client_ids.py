@@ -33,11 +33,18 @@ async def _never(client_id: str) -> bool:
     return False
 
 
+async def _alone() -> None:
+    return
+
+
 class ClientIds:
     """Answers whether a device may use a client id; what is known costs neither a read nor a write.
 
     The store holds one record a device. Bounded: a device owns its last `MOST_A_DEVICE` client ids, all devices together `MOST`;
     what is beyond is let in and owned by nobody. Clients without a name own none and get none that is a device's.
+
+    Attributes:
+        look: awaited before a client id gets another owner: hands what other nodes have written to `learn`.
 
     Args:
         registered: whether there is a device of that id.
@@ -46,6 +53,7 @@ class ClientIds:
     """
 
     def __init__(self, store: KeyValue, clock: Clock, registered: Ask, *, in_use: Ask = _never, nobody: str = "$anonymous") -> None:
+        self.look: Callable[[], Awaitable[None]] = _alone
         self._store = store
         self._clock = clock
         self._registered = registered
@@ -68,12 +76,31 @@ class ClientIds:
                 if self._owner.setdefault(client_id, device) == device:
                     self._used.setdefault(device, {})[client_id] = used
 
+    def learn(self, key: str, data: bytes | None) -> None:
+        """Another node wrote the record of a device, or deleted it: what it says holds here from now on."""
+        device = key.removeprefix(PREFIX)
+        try:
+            kept = {} if data is None else msgspec.json.decode(data, type=dict[str, int])
+        except msgspec.MsgspecError:
+            return
+        for client_id in self._used.pop(device, {}):
+            self._owner.pop(client_id, None)
+        for client_id, used in sorted(kept.items(), key=lambda item: item[1]):
+            before = self._owner.get(client_id)
+            if before is not None:  # two nodes gave it away in one moment: the later record counts
+                self._used.get(before, {}).pop(client_id, None)
+            self._owner[client_id] = device
+            self._used.setdefault(device, {})[client_id] = used
+
     async def claim(self, client_id: str, device: str) -> bool:
         """Whether this device, whose credentials are right, may use it; it owns it from then on. Raises `UnavailableError`."""
         if client_id.startswith(OWN_CLIENTS):
             return False
         name = _name(client_id)
         owner = self._owner.get(name)
+        if device not in (owner, client_id) and not _MADE.fullmatch(name):
+            await self.look()
+            owner = self._owner.get(name)
         if client_id == device:
             if owner is not None:
                 await self._take(name, owner)
@@ -142,7 +169,7 @@ class ClientIds:
     async def _write(self, device: str) -> None:
         """What could not be written is written with the next claim."""
         self._unwritten.add(device)
-        await self._store.set(PREFIX + device, msgspec.json.encode(self._used[device]))
+        await self._store.set(PREFIX + device, msgspec.json.encode(self._used.get(device, {})))
         self._unwritten.discard(device)
 
 

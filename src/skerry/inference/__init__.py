@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from skerry.inference.drift_state import DriftReport, DriftState, Reference, merge_drift, merge_states
     from skerry.inference.edge import EdgeInference
     from skerry.inference.engine import EngineOptions, load_engine
+    from skerry.inference.exchange import adopt_index, coming_folder, export_index, index_files, missing_files, take_model_file
     from skerry.inference.host import EngineHost
     from skerry.inference.loading import Batching, Optimized, Stats
     from skerry.inference.memory import check_memory, memory_limit
@@ -49,6 +50,12 @@ __getattr__ = lazy(
         "DriftState": "drift_state",
         "EdgeInference": "edge",
         "EngineHost": "host",
+        "adopt_index": "exchange",
+        "export_index": "exchange",
+        "index_files": "exchange",
+        "missing_files": "exchange",
+        "coming_folder": "exchange",
+        "take_model_file": "exchange",
         "EngineOptions": "engine",
         "load_engine": "engine",
         "Signature": "signature",
@@ -110,15 +117,20 @@ __all__ = [
     "Verify",
     "Version",
     "activate",
+    "adopt_index",
     "check_memory",
+    "coming_folder",
     "copy_catalogue",
     "decide",
     "describe",
+    "export_index",
+    "index_files",
     "load_engine",
     "load_model",
     "memory_limit",
     "merge_drift",
     "merge_states",
+    "missing_files",
     "plot_sweep",
     "psi",
     "quantized_table",
@@ -128,5 +140,6 @@ __all__ = [
     "shown",
     "slowness",
     "stage",
+    "take_model_file",
     "try_model",
 ]  # fmt: skip

@@ -47,11 +47,11 @@ class Catalogue:
         self._configs = list(configs)
         self._base = base
         self._clock = clock or SystemClock()
-        self._read()
+        self.read()
 
     def versions(self, name: str | None = None) -> list[Version]:
         """All versions, or those of one name; of a name the oldest first. Raises `CorruptError`."""
-        index = self._read()
+        index = self.read()
         rows = self._rows(index)
         chosen = [self._shown(index, row, rows) for row in rows if name in (None, row.name)]
         return sorted(chosen, key=lambda row: row.name)
@@ -81,14 +81,14 @@ class Catalogue:
 
     def active(self, name: str) -> Version | None:
         """The active version of a name, if there is one."""
-        index = self._read()
+        index = self.read()
         rows = self._rows(index)
         wanted = _active(index, name, rows)
         return next((self._shown(index, row, rows) for row in rows if (row.name, row.version) == (name, wanted)), None)
 
     def previous(self, name: str) -> Version | None:
         """The version that `rollback` goes to: the last one that was active before, exists, and did not fail."""
-        index = self._read()
+        index = self.read()
         rows = {row.version: row for row in self.versions(name)}
         now = _active(index, name, list(rows.values()))
         for version in reversed(index.history.get(name, [])):
@@ -98,11 +98,11 @@ class Catalogue:
 
     def path(self, version: Version) -> Path:
         """The model's file."""
-        return self._base / version.file if version.file else self._blobs / version.sha256
+        return self._base / version.file if version.file else self.blobs / version.sha256
 
     def shadow_of(self, name: str) -> Version | None:
         """The version that runs beside the active one, if any."""
-        wanted = self._read().shadow.get(name)
+        wanted = self.read().shadow.get(name)
         return next((row for row in self.versions(name) if row.version == wanted), None)
 
     def configs(self) -> list[ModelConfig]:
@@ -124,13 +124,13 @@ class Catalogue:
 
     def store(self, file: Path) -> tuple[str, int]:
         """Copy a file in: its sha256 and size. Not in the index yet. Raises `RejectedError`, `InsufficientResources`."""
-        with self._writing():
-            self._blobs.mkdir(parents=True, exist_ok=True)
-            part = self._blobs / f".{os.getpid()}-{time.monotonic_ns()}.part"
+        with self.writing():
+            self.blobs.mkdir(parents=True, exist_ok=True)
+            part = self.blobs / f".{os.getpid()}-{time.monotonic_ns()}.part"
             try:
                 digest, size = _copy(file, part)
-                part.replace(self._blobs / digest)
-                sync_names(self._blobs)
+                part.replace(self.blobs / digest)
+                sync_names(self.blobs)
             finally:
                 part.unlink(missing_ok=True)
         return digest, size
@@ -140,7 +140,7 @@ class Catalogue:
 
         Raises `RejectedError`: the version is there, or its file is not.
         """
-        with self._writing() as index:
+        with self.writing() as index:
             taken = {row.version for row in self._rows(index) if row.name == version.name}
             numbers = [int(each) for each in taken if each.isascii() and each.isdecimal()]
             number = version.version or str(max(numbers, default=0) + 1)
@@ -155,21 +155,21 @@ class Catalogue:
                 raise InsufficientResources(
                     f"the catalogue is full: {MOST_VERSIONS} versions", mend="remove some with `skerry model remove`"
                 )
-            if not (self._blobs / version.sha256).is_file():
-                raise RejectedError(f"its file {version.sha256} is not stored", where=str(self._blobs))
+            if not (self.blobs / version.sha256).is_file():
+                raise RejectedError(f"its file {version.sha256} is not stored", where=str(self.blobs))
             added = msgspec.structs.replace(version, version=number, state="staged", added=self._clock.now(), file="")
             index.versions.append(added)
-            self._write(index)
+            self.write(index)
         return added
 
     def activate(self, name: str, version: str) -> Version:
         """Move the active pointer. Raises `ConfigError` (no such version), `RejectedError` (its file is gone)."""
-        with self._writing() as index:
+        with self.writing() as index:
             row = self.find(f"{name}@{version}")
             if not self.path(row).is_file():
                 raise RejectedError("its file is gone", where=str(self.path(row)), mend="add it again")
             self._point(index, row)
-            self._write(index)
+            self.write(index)
         return self.find(row.reference)
 
     def rollback(self, name: str, reason: str = "") -> Version:
@@ -177,7 +177,7 @@ class Catalogue:
 
         Raises `ConfigError` (no such model), `RejectedError` (there is no previous version).
         """
-        with self._writing() as index:
+        with self.writing() as index:
             self.find(name)
             now, back = self.active(name), self.previous(name)
             if now is None or back is None:
@@ -185,18 +185,18 @@ class Catalogue:
             self._point(index, back, keep=False)
             if reason:
                 index.failed[now.reference] = reason
-            self._write(index)
+            self.write(index)
         return self.find(back.reference)
 
     def fail(self, name: str, version: str, reason: str) -> None:
         """Mark a version as failed; the active pointer stays. Raises `ConfigError` (no such version)."""
-        with self._writing() as index:
+        with self.writing() as index:
             index.failed[self.find(f"{name}@{version}").reference] = reason
-            self._write(index)
+            self.write(index)
 
     def shadow(self, name: str, version: str | None) -> None:
         """Let a version run beside the active one, or none. Raises `ConfigError`, `RejectedError` (it is the active one)."""
-        with self._writing() as index:
+        with self.writing() as index:
             active = self.find(name)
             if version is None:
                 index.shadow.pop(name, None)
@@ -205,11 +205,11 @@ class Catalogue:
                 if row.version == active.version:
                     raise RejectedError(f"{row.reference} is the active version", mend="shadow another one")
                 index.shadow[name] = row.version
-            self._write(index)
+            self.write(index)
 
     def remove(self, name: str, version: str) -> None:
         """Forget a version, and its file when no other has it. Raises `ConfigError`, `RejectedError` (active, or configured)."""
-        with self._writing() as index:
+        with self.writing() as index:
             row = self.find(f"{name}@{version}")
             active = self.active(name)
             if row.file:
@@ -217,7 +217,7 @@ class Catalogue:
             if active is not None and active.version == row.version:
                 raise RejectedError(f"{row.reference} is active", mend="activate another version first")
             self._forget(index, {(name, row.version)})
-            self._write(index)
+            self.write(index)
             self._sweep(index)
 
     def collect(self, keep: int = 3, pinned: Collection[str] = ()) -> list[str]:
@@ -225,7 +225,7 @@ class Catalogue:
 
         Never goes: the active, the shadow, what `rollback` goes to, and `pinned` references. Answers the references that went.
         """
-        with self._writing() as index:
+        with self.writing() as index:
             gone = set()
             for name in {row.name for row in index.versions}:
                 kept = {row.version for row in (self.active(name), self.previous(name), self.shadow_of(name)) if row is not None}
@@ -237,12 +237,13 @@ class Catalogue:
                 }
             if gone:
                 self._forget(index, gone)
-                self._write(index)
+                self.write(index)
             self._sweep(index)
         return sorted(f"{name}@{version}" for name, version in gone)
 
     @property
-    def _blobs(self) -> Path:
+    def blobs(self) -> Path:
+        """Where the files are, each under its sha256."""
         return self.directory / "blobs"
 
     def _rows(self, index: Index) -> list[Version]:
@@ -296,12 +297,13 @@ class Catalogue:
         """Delete what the index does not name. The lock is held: nobody is about to name it but an `add` after its `store`,
         which then is refused in one sentence."""
         named = {row.sha256 for row in index.versions}
-        if self._blobs.is_dir():
-            for file in self._blobs.iterdir():
+        if self.blobs.is_dir():
+            for file in self.blobs.iterdir():
                 if file.name not in named:
                     file.unlink(missing_ok=True)
 
-    def _read(self) -> Index:
+    def read(self) -> Index:
+        """The index as it is on the disk. Raises `CorruptError`."""
         path = self.directory / "index.json"
         try:
             index = msgspec.json.decode(path.read_bytes(), type=Index)
@@ -319,7 +321,8 @@ class Catalogue:
             )
         return index
 
-    def _write(self, index: Index) -> None:
+    def write(self, index: Index) -> None:
+        """Put an index in place; only while `writing`. Raises `InsufficientResources`."""
         path = self.directory / "index.json"
         part = path.with_suffix(".part")
         try:
@@ -335,7 +338,7 @@ class Catalogue:
             ) from error
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[Index]:
+    def writing(self) -> Iterator[Index]:
         """The index, under the lock; the kernel lets it go when its holder dies."""
         self.directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -351,7 +354,7 @@ class Catalogue:
                             "another skerry is writing the catalogue", where=str(self.directory), mend="try again"
                         ) from error
                     time.sleep(0.02)
-            yield self._read()
+            yield self.read()
         finally:
             os.close(descriptor)
 

@@ -19,6 +19,7 @@ from skerry.core.errors import SkerryError
 from skerry.core.service import beat, cancel_and_wait
 from skerry.core.units import parse_size, show_size
 from skerry.node.backup import COPIES
+from skerry.node.cluster import common_bytes
 from skerry.node.link import quotas
 from skerry.node.quota import STEPS, Bounds, State, bounds_of, decide, room_of, sentence, spend
 from skerry.node.uplink import uplink_bytes
@@ -50,7 +51,7 @@ class Part(NamedTuple):
 def parts_of(config: NodeConfig) -> list[Part]:
     """All parts. What lies in the data directory and in none of them counts as `other`."""
     data = config.data_dir
-    log_limit = quotas(parse_size(config.broker.retention.size), uplink_bytes(config))
+    log_limit = quotas(parse_size(config.broker.retention.size), uplink_bytes(config) + common_bytes(config))
     return [
         Part("log", data / "broker", log_limit, "devices get no acknowledgement and keep their messages"),
         Part("store", config.store_path, parse_size(config.storage.max_size), "what is to be set is refused"),

@@ -17,7 +17,7 @@ from skerry.device import OWN_CLIENTS, AuditLog, ClientIds, Refusals
 from skerry.mqtt import Publisher
 from skerry.node.backup import NodeBackup, refuse_half_restored
 from skerry.node.centre import Centre
-from skerry.node.cluster import Growth, NodeCluster
+from skerry.node.cluster import Growth, NodeCluster, NodeCommon, Paused, common_bytes
 from skerry.node.connectors import NodeConnectors
 from skerry.node.dashboard import NodeDashboard
 from skerry.node.devices import NodeDevices
@@ -31,7 +31,7 @@ from skerry.node.overuse import Overuse
 from skerry.node.processes import Process, processes_of, rows
 from skerry.node.promises import promises_of
 from skerry.node.resources import BASE_MEMORY, NodeResources, confined, worker_cpu, worker_memory
-from skerry.node.schedule import NodeSchedule, read_paused, write_paused
+from skerry.node.schedule import NodeSchedule
 from skerry.node.storage import NodeStorage
 from skerry.node.tls import NodeTls
 from skerry.node.uplink import NodeUplink, uplink_bytes
@@ -60,8 +60,7 @@ class Node:
         self._lock = DirectoryLock(data)
         refuse_half_restored(data)
         self._lock.take()
-        self._paused_file = data / "paused.json"
-        self._paused = read_paused(self._paused_file) | {spec.name for spec in config.pipelines if spec.paused}
+        self.paused = Paused(data / "paused.json", [spec.name for spec in config.pipelines if spec.paused], self._pause)
         self.cluster = NodeCluster(config, self._clock)
         issuer = load_or_create(data / "keys" / "issuer.seed")
         self.growth = Growth(config, self._clock, issuer.seed, self.cluster, self._stop_work)
@@ -70,7 +69,7 @@ class Node:
         retention = config.broker.retention
         self._log_bytes = parse_size(retention.size)
         self._signer = TokenSigner(issuer)
-        most_stored = quotas(self._log_bytes, uplink_bytes(config))
+        most_stored = quotas(self._log_bytes, uplink_bytes(config) + common_bytes(config))
         self.server = NatsServer(
             config.broker, data, self._signer.public, most_stored, self._clock, self.growth.place
         )  # fmt: skip
@@ -122,6 +121,7 @@ class Node:
         self.view = View(self, self._clock)
         self.promises = promises_of(self, self._clock)
         self.tokens = TokenStore(config.token_file, self._clock)
+        self.common = NodeCommon(self, self._clock)
         self.api = Api(
             self.view, config.api, socket_path(config), self.version, tokens=self.tokens, audit=self.audit, clock=self._clock,
             tls=self.tls.api_context, names=self.tls.api_names,
@@ -171,7 +171,7 @@ class Node:
             confinement=self.confinement,
         )
         pool = WorkerPool(plan, self._clock, lambda: self.link.last_sequence, self._breached)
-        for name in self._paused:
+        for name in self.paused.names:
             pool.mark(name, True)
         return pool
 
@@ -191,7 +191,7 @@ class Node:
         tasks = [asyncio.create_task(service, name=name) for name, service in zip(names, services, strict=True)]
         tasks += [asyncio.create_task(self.view.describe_models()), asyncio.create_task(self._await_ready())]
         parts = (self.models, self.resources, self.history, self.uplink, self.centre, self.orders, self.overuse, self.connectors,
-                 self.cluster)  # fmt: skip
+                 self.cluster, self.common)  # fmt: skip
         tasks += [asyncio.create_task(each.run()) for each in parts]
         tasks += [asyncio.create_task(self.refusals.run()), asyncio.create_task(self.tls.run())]
         tasks += [asyncio.create_task(self.growth.run(self.server))]
@@ -286,6 +286,7 @@ class Node:
         server = self.server
         while True:
             await self.link.opened.wait()
+            await self.common.compared()
             self.pool.give(server.host, server.port, server.user, server.password)
             for reader in (self.history, self.uplink, self.connectors):
                 await reader.give(server.host, server.port, server.user, server.password)
@@ -323,8 +324,9 @@ class Node:
 
     async def pause(self, pipeline: str, paused: bool) -> None:
         """Pause or resume a pipeline, over restarts too."""
-        (self._paused.add if paused else self._paused.discard)(pipeline)
-        await asyncio.to_thread(write_paused, self._paused_file, self._paused)
+        await self.paused.set(pipeline, paused)
+
+    async def _pause(self, pipeline: str, paused: bool) -> None:
         await self.pool.command("pause" if paused else "resume", pipeline)
 
     async def replace_pipelines(self, config: NodeConfig) -> None:
@@ -338,7 +340,7 @@ class Node:
             self.config = before
             raise
         known = {spec.name for spec in before.pipelines}
-        self._paused |= {spec.name for spec in config.pipelines if spec.paused and spec.name not in known}
+        self.paused.names |= {spec.name for spec in config.pipelines if spec.paused and spec.name not in known}
         self.models.take_config()
         old, self.pool = self.pool, self._pool()
         self._replace_relays()
@@ -384,7 +386,7 @@ class Node:
         found += [f"worker {w.index} cannot read the log: {w.report.waiting}" for w in self.pool.workers if w.report.waiting]
         if self.audit.lost:
             found.append(f"{self.audit.lost} lines of the audit log could not be written")
-        found += [*self.tls.warnings(), *self.cluster.warnings(), *self.growth.warnings()]
+        found += [*self.tls.warnings(), *self.cluster.warnings(), *self.growth.warnings(), *self.common.warnings()]
         found += self.api.warnings()
         return found
 

@@ -10,7 +10,19 @@ from skerry.core import log
 from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.errors import RejectedError, SkerryError
 from skerry.core.service import beat
-from skerry.inference import Counts, EngineHost, ModelConfig, Verdict, Version, activate, check_memory, decide, stage, try_model
+from skerry.inference import (
+    Counts,
+    EngineHost,
+    ModelConfig,
+    Verdict,
+    Version,
+    activate,
+    adopt_index,
+    check_memory,
+    decide,
+    stage,
+    try_model,
+)
 from skerry.node.look import mark_of
 from skerry.worker import ModelReport, ShadowReport, add_models, add_shadows, merge_reports
 
@@ -159,6 +171,12 @@ class NodeModels:
         async with self._changing:
             await asyncio.to_thread(self.catalogue.remove, name, version)
             self._tell(name, version, "removed")
+            await self._push()
+
+    async def adopt(self, data: bytes) -> None:
+        """Have the catalogue of another node from now on, whose files are here. A version on probation there is judged there."""
+        async with self._changing:
+            await asyncio.to_thread(adopt_index, self.catalogue, data)
             await self._push()
 
     async def run(self) -> None:

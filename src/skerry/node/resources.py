@@ -14,6 +14,7 @@ from skerry.core.errors import ConfigError
 from skerry.core.service import beat
 from skerry.core.units import parse_rate, parse_size, show_size
 from skerry.inference import Catalogue, Version, memory_limit
+from skerry.node.cluster import common_bytes
 from skerry.node.link import quotas
 from skerry.node.uplink import uplink_bytes
 from skerry.pipeline import PipelineSpec
@@ -113,7 +114,7 @@ class NodeResources:
 
     def _wanted(self) -> dict[str, ResourceUsage]:
         node = self._node
-        log = quotas(parse_size(node.config.broker.retention.size), uplink_bytes(node.config))
+        log = quotas(parse_size(node.config.broker.retention.size), uplink_bytes(node.config) + common_bytes(node.config))
         found = {"agent": ResourceUsage(memory=AGENT), "nats-server": ResourceUsage(memory=SERVER, disk=log)}
         found |= {f"worker-{worker.index}": ResourceUsage(memory=WORKER) for worker in node.pool.workers}
         if node.serving.pid is not None:

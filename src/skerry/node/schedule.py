@@ -1,14 +1,12 @@
 """Which pipelines run and what each is given: admitted by priority, degraded under pressure, and whole again when it is over."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from skerry.core import log
 from skerry.core.clock import Clock, to_rfc3339
-from skerry.core.errors import UnavailableError
 from skerry.core.units import parse_duration
 from skerry.node.resources import reserved
 from skerry.pipeline import PipelineSpec, Standing, standing
@@ -181,20 +179,3 @@ class NodeSchedule:
             held = f"; it holds {behind:,} messages of the log" if behind > 0 else ""
             found.append(f"pipeline {name} is pending: {why}{held}")
         return found
-
-def read_paused(path: Path) -> set[str]:
-    """Pipelines that a person has paused; none where the file cannot be read."""
-    try:
-        return set(msgspec.json.decode(path.read_bytes(), type=list[str]))
-    except (OSError, msgspec.MsgspecError):
-        return set()
-
-
-def write_paused(path: Path, names: set[str]) -> None:
-    """Keep them. Raises `UnavailableError` when that cannot be done."""
-    temporary = path.with_suffix(".new")
-    try:
-        temporary.write_bytes(msgspec.json.encode(sorted(names)))
-        temporary.replace(path)
-    except OSError as error:
-        raise UnavailableError(f"cannot be written: {error.strerror}", where=str(path), mend="make room on the disk") from error

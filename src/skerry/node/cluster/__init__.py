@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 from skerry.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from skerry.node.cluster.common import NodeCommon, common_bytes
     from skerry.node.cluster.examine import certificates, examine_cluster
     from skerry.node.cluster.founding import cluster_config, cluster_folder, join_site, kept_port, prepare
     from skerry.node.cluster.growth import Growth
     from skerry.node.cluster.member import NodeCluster
+    from skerry.node.cluster.paused import Paused
     from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
     from skerry.node.cluster.view import ClusterLink, members_by_status
 
@@ -18,11 +20,14 @@ __getattr__ = lazy(
         "ClusterLink": "view",
         "Growth": "growth",
         "NodeCluster": "member",
-        "RecordsPlace": "placed",
+        "NodeCommon": "common",
+        "Paused": "paused",
         "PlacedLeases": "placed",
+        "RecordsPlace": "placed",
         "certificates": "examine",
         "cluster_config": "founding",
         "cluster_folder": "founding",
+        "common_bytes": "common",
         "examine_cluster": "examine",
         "join_site": "founding",
         "kept_port": "founding",
@@ -32,6 +37,7 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "ClusterLink", "Growth", "NodeCluster", "PlacedLeases", "RecordsPlace", "certificates", "cluster_config", "cluster_folder",
-    "examine_cluster", "join_site", "kept_port", "members_by_status", "prepare",
+    "ClusterLink", "Growth", "NodeCluster", "NodeCommon", "Paused", "PlacedLeases", "RecordsPlace", "certificates",
+    "cluster_config", "cluster_folder", "common_bytes", "examine_cluster", "join_site", "kept_port", "members_by_status",
+    "prepare",
 ]  # fmt: skip
