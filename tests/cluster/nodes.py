@@ -10,7 +10,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from skerry.cluster.servers import Servers, write_servers
 from skerry.core.errors import SkerryError
+from skerry.runtime import free_ports
 from tests.fixtures.node import RunningNode, until
 from tests.system.accounts import BOTH, EVERY, ONCE, Account, check_windows, missing
 from tests.system.fleet import Device, Fleet
@@ -30,30 +32,39 @@ class Boxes:
     Args:
         folder: an empty one; each node has its own in it.
         pipelines: the text of the `[[pipelines]]` tables, the same on all.
-        together: whether to start and to join them all.
+        together: whether to start them all as one.
+        born: as one from the beginning, which takes less time than to grow from one to all.
         more: further tables of the configuration, the same on all.
     """
 
     def __init__(
-        self, folder: Path, count: int = 3, pipelines: str = BOTH, *, together: bool = True, workers: int = 1, more: str = ""
+        self,
+        folder: Path,
+        count: int = 3,
+        pipelines: str = BOTH,
+        *,
+        together: bool = True,
+        born: bool = True,
+        workers: int = 1,
+        more: str = "",
     ) -> None:
         self.names = tuple(f"n{at + 1}" for at in range(count))
         self.nodes: dict[str, RunningNode] = {}
         for at, name in enumerate(self.names):
             (folder / name).mkdir()
-            host = f"127.0.0.{at + 1}"
+            host = _host(at)
             self.nodes[name] = RunningNode(
                 folder / name, pipelines, workers=workers, mqtt=f"{host}:0", name=name, more=CLUSTER.format(host=host) + more
             )
-        self._together = together
+        self._begin = (self.born if born else self.grow) if together else None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with self._stack:
             for name in self.names:
                 self._stack.callback(self.nodes[name].close)
-            if self._together:
-                self.grow(*self.names)
+            if self._begin is not None:
+                self._begin(*self.names)
             self._stack = self._stack.pop_all()
         return self
 
@@ -77,6 +88,19 @@ class Boxes:
         for name in others:
             self.join(name, first)
             self[name].start()
+        self.wait_together(first, *others)
+
+    def born(self, first: str, *others: str) -> None:
+        """Let the others join while only the first runs; then all start as servers of one cluster, with new streams."""
+        self[first].start()
+        for name in others:
+            self.join(name, first)
+        self[first].stop()
+        ports = free_ports("127.0.0.1", [0] * (1 + len(others)))
+        members = tuple((name, f"{_host(at)}:{port}") for at, (name, port) in enumerate(zip((first, *others), ports, strict=True)))
+        for name in (first, *others):
+            write_servers(self[name].data / "cluster", Servers("sea", len(members), members))
+            self[name].start(ready=False)
         self.wait_together(first, *others)
 
     def join(self, name: str, member: str) -> dict[str, Any]:
@@ -181,6 +205,10 @@ class Boxes:
             raise AssertionError(f"{error}; not there: {gone}") from error
         again = check_windows(found[ONCE], found[EVERY], devices)
         return Account(sum(len(device.acknowledged) for device in devices), len(found[ONCE]), again)
+
+
+def _host(at: int) -> str:
+    return f"127.0.0.{at + 1}"
 
 
 def patiently(condition: Callable[[], object], seconds: float, what: str, every_s: float = 0.25) -> None:
