@@ -80,6 +80,7 @@ class FakeView:
         self.paused: set[str] = set()
         self.letters: dict[str, list[Row]] = {"bearing": [], "level": []}
         self.known: dict[str, Row] = {}
+        self.nodes: list[Row] = []
         self.given: dict[str, str] = {}
         self.token_asks: list[tuple[str, str, str, str]] = []
         self.log: list[Row] = []
@@ -241,6 +242,9 @@ class FakeView:
 
     async def device(self, id: str) -> Row | None:
         return self.known.get(id)
+
+    def device_nodes(self) -> list[Row]:
+        return self.nodes
 
     async def device_add(
         self, id: str, topics: list[str], password: str | None = None, key: str = "", certificate: str = ""

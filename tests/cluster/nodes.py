@@ -110,11 +110,13 @@ class Boxes:
 
     def members(self, name: str) -> dict[str, str]:
         """Status by node, as one of them says."""
-        return {each["id"]: each["status"] for each in self[name].cli("cluster", "members")["members"]}
+        with self[name].client() as client:
+            return {each["id"]: each["status"] for each in client.get("/api/v1/cluster/members")["members"]}
 
     def leader(self, name: str) -> str:
         """Who leads, as one of them says."""
-        return str(self[name].cli("cluster", "leader")["leader"] or "")
+        with self[name].client() as client:
+            return str(client.get("/api/v1/cluster/leader")["leader"] or "")
 
     def wait_together(self, *names: str, seconds: float = TOGETHER_S) -> float:
         """Until these are ready and each sees all of them online; seconds that took."""

@@ -282,14 +282,20 @@ class Handlers:
         return json_response({"removed": f"{name}@{version}"})
 
     async def devices(self, request: Request) -> Response:
-        return json_response({"devices": await self._view.devices()})
+        return json_response(self._with_nodes({"devices": await self._view.devices()}))
 
     async def device(self, request: Request) -> Response:
         return json_response(await self._device(request))
 
     async def device_add(self, request: Request) -> Response:
         new = arguments.body(request, NewDevice)
-        return json_response(await self._view.device_add(new.id, new.topics, new.password, new.key, new.certificate), 201)
+        row = await self._view.device_add(new.id, new.topics, new.password, new.key, new.certificate)
+        return json_response(self._with_nodes(row), 201)
+
+    def _with_nodes(self, row: dict[str, Any]) -> dict[str, Any]:
+        """With where devices reach the nodes of the cluster, if there is one."""
+        nodes = self._view.device_nodes()
+        return {**row, "nodes": nodes} if nodes else row
 
     async def device_rotate(self, request: Request) -> Response:
         await self._device(request)

@@ -232,6 +232,10 @@ class NodeView(Protocol):
         """`{id, kind, created, revoked, topics}` each; no secret."""
         ...
 
+    def device_nodes(self) -> list[Row]:
+        """Where devices reach each node of the cluster, this one first: `{node, mqtt, mqtts, websocket, http}`; or none."""
+        ...
+
     async def device(self, id: str) -> Row | None:
         """One device."""
         ...

@@ -320,6 +320,9 @@ class View:
     async def devices(self) -> list[Row]:
         return await self._registry.rows()
 
+    def device_nodes(self) -> list[Row]:
+        return self._node.common.nodes()
+
     async def device(self, id: str) -> Row | None:
         row = await self._registry.row(id)
         if row is None:

@@ -1,0 +1,134 @@
+"""Three real nodes: what is told to one holds at all of them."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skerry.core.errors import RejectedError
+from skerry.device import CHALLENGE_PATH, TOKEN_PATH, answer_to
+from skerry.http import Client
+from skerry.trust import SigningKey
+from tests.cluster.nodes import Boxes, patiently
+from tests.fixtures import models
+from tests.system.accounts import ONCE
+from tests.system.fleet import connected
+from tests.system.logins import ACCEPTED, CLOSED, log_in, token
+
+SECONDS = 60.0
+KEY = SigningKey.new()
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boxes]:
+    with Boxes(tmp_path_factory.mktemp("boxes")) as boxes:
+        yield boxes
+
+
+def ask(boxes: Boxes, name: str, path: str) -> Any:
+    with boxes[name].client() as client:
+        return client.get(path)
+
+
+def tell(boxes: Boxes, name: str, path: str, body: object = None) -> Any:
+    with boxes[name].client() as client:
+        return client.post(path, body)
+
+
+def url(boxes: Boxes, name: str) -> str:
+    return f"http://{boxes[name].status()['broker']['http']}"
+
+
+def enter(boxes: Boxes, name: str, device: str, password: str) -> int:
+    """The CONNACK's code at one node."""
+    return asyncio.run(log_in(boxes[name].mqtt, device, password))
+
+
+def test_a_device_that_one_node_knows_logs_in_at_all_and_is_thrown_out_at_all(boxes: Boxes) -> None:
+    tell(boxes, "n1", "/api/v1/devices", {"id": "d1", "key": KEY.public_pem()})
+    given = token(url(boxes, "n2"), "d1", KEY)  # the challenge of n2 for a device that was added at n1
+    for name in boxes.names:
+        patiently(lambda name=name: enter(boxes, name, "d1", given) == ACCEPTED, SECONDS, f"d1 gets in at {name}")
+    client = connected("d1", boxes["n3"].mqtt, "d1", given)
+    gone = threading.Event()
+    client.on_disconnect = lambda *_: gone.set()
+    try:
+        patiently(client.is_connected, SECONDS, "d1 is connected to n3")
+        tell(boxes, "n2", "/api/v1/devices/d1/revoke")
+        assert gone.wait(SECONDS)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+    assert [enter(boxes, name, "d1", given) in (ACCEPTED, CLOSED) for name in boxes.names] == [False] * 3
+
+
+def test_a_challenge_is_answered_where_it_was_given_and_nowhere_else(boxes: Boxes) -> None:
+    tell(boxes, "n1", "/api/v1/devices", {"id": "d2", "key": KEY.public_pem()})
+    with Client(url(boxes, "n1")) as first, Client(url(boxes, "n2")) as second:
+        answer = answer_to("d2", KEY, first.post(CHALLENGE_PATH, {"device": "d2"}))
+        with pytest.raises(RejectedError):
+            second.post(TOKEN_PATH, answer)
+        assert first.post(TOKEN_PATH, answer)["token"]
+        for spent in (first, second):
+            with pytest.raises(RejectedError):
+                spent.post(TOKEN_PATH, answer)
+
+
+def test_a_client_id_is_one_devices_at_all_nodes(boxes: Boxes) -> None:
+    for device in ("d3", "d4"):
+        tell(boxes, "n1", "/api/v1/devices", {"id": device, "password": "a-password-of-a-test"})
+    mine = connected("shared-id", boxes["n1"].mqtt, "d3", "a-password-of-a-test")
+    patiently(mine.is_connected, SECONDS, "d3 is connected to n1")
+    theirs = connected("shared-id", boxes["n2"].mqtt, "d4", "a-password-of-a-test")
+    answers: list[bool] = []
+    theirs.on_connect = lambda client, userdata, flags, reason, properties: answers.append(reason.is_failure)
+    try:
+        patiently(lambda: len(answers) > 1, SECONDS, "d4 has tried twice")
+        assert all(answers)
+        assert mine.is_connected()
+    finally:
+        for client in (mine, theirs):
+            client.disconnect()
+            client.loop_stop()
+
+
+def test_a_model_that_was_added_at_one_node_runs_at_all(boxes: Boxes, tmp_path: Path) -> None:
+    file = models.adding(tmp_path / "m.onnx", 1.5, width=4)
+    added = tell(boxes, "n2", "/api/v1/models", {"name": "m", "file": str(file)})
+    tell(boxes, "n2", "/api/v1/models/m/activate", {"version": added["version"]})
+
+    def active(name: str) -> bool:
+        row = ask(boxes, name, "/api/v1/models/m")
+        return bool(row["active"] == added["version"])
+
+    for name in boxes.names:
+        patiently(lambda name=name: active(name), SECONDS, f"m is active at {name}")
+        assert (boxes[name].data / "models" / "blobs" / added["sha256"]).read_bytes() == file.read_bytes()
+
+
+def test_a_pause_and_a_token_hold_at_all_nodes(boxes: Boxes) -> None:
+    made = tell(boxes, "n3", "/api/v1/tokens", {"name": "viewer", "scopes": ["read"]})
+    for paused, word in ((True, "pause"), (False, "resume")):
+        tell(boxes, "n2", f"/api/v1/pipelines/{ONCE}/{word}")
+        for name in boxes.names:
+            file = boxes[name].data / "paused.json"
+            patiently(lambda file=file, paused=paused: (ONCE in file.read_text()) == paused, SECONDS, f"{word} holds at {name}")
+
+    def let_in(name: str) -> bool:
+        with Client(url(boxes, name), token=made["token"]) as client:
+            return any(row["id"] == "n1" for row in client.get("/api/v1/cluster/members")["members"])
+
+    for name in boxes.names:
+        patiently(lambda name=name: let_in(name), SECONDS, f"the token is good at {name}")
+
+
+def test_where_devices_reach_all_nodes(boxes: Boxes) -> None:
+    def known() -> bool:
+        return [each["node"] for each in ask(boxes, "n2", "/api/v1/devices")["nodes"]] == ["n2", "n1", "n3"]
+
+    patiently(known, SECONDS, "n2 knows where all are")
+    shown = {each["node"]: each["mqtt"] for each in ask(boxes, "n2", "/api/v1/devices")["nodes"]}
+    assert shown == {name: "{}:{}".format(*boxes[name].mqtt) for name in boxes.names}
