@@ -208,8 +208,8 @@ def test_the_api_is_beside_the_broker_unless_it_is_named(tmp_path: Path) -> None
     for url, api in [
         ("mqtt://box", "http://box:8080"), ("mqtts://[::1]:1", "https://[::1]:8080"), ("ws://box", "http://box:8080"),
     ]:  # fmt: skip
-        assert DeviceClient(DeviceConfig("a", key_file=key, url=url))._api == api
-    assert DeviceClient(DeviceConfig("a", key_file=key, api="http://hub"))._api == "http://hub"
+        assert DeviceClient(DeviceConfig("a", key_file=key, url=url))._apis == [api]
+    assert DeviceClient(DeviceConfig("a", key_file=key, api="http://hub"))._apis == ["http://hub"]
 
 
 @pytest.mark.parametrize(

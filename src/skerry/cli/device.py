@@ -1,5 +1,6 @@
 """`skerry device`: who may connect to the broker."""
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -129,6 +130,16 @@ def _open_new(out: Path) -> int:
         raise RejectedError(f"cannot be made: {error.strerror}", where=str(out), mend="name a new file") from error
 
 
+def _write_nodes(out: Path, nodes: list[dict[str, str]]) -> Path:
+    """Beside what was made: where a device finds the nodes of the cluster (`skerry.DeviceConfig.nodes`). No secret."""
+    file = out.with_name(f"{out.name}.nodes")
+    try:
+        file.write_text(json.dumps({"nodes": nodes}, indent=1) + "\n", "utf-8")
+    except OSError as error:
+        raise RejectedError(f"cannot be written: {error.strerror}", where=str(file), mend="make room") from error
+    return file
+
+
 def _show(here: Session, answer: dict[str, Any], done: str, private: str, out: Path | None) -> None:
     secret = "private key" if private else "password"
 
@@ -136,9 +147,13 @@ def _show(here: Session, answer: dict[str, Any], done: str, private: str, out: P
         paper.line(done)
         if out is not None:
             paper.line(f"{secret}: in {out}")
+            if "nodes_file" in answer:
+                paper.line(f"where the nodes of the cluster are: in {answer['nodes_file']}")
         elif "password" in answer:
             paper.line(f"password: {clean(answer['password'])}   (not shown again)")
 
+    if out is not None and "nodes" in answer:
+        answer["nodes_file"] = str(_write_nodes(out, answer["nodes"]))
     if out is not None:
         answer = {**answer, "key_file" if private else "password_file": str(out)}
     if here.quiet and not here.json and "password" in answer:

@@ -25,6 +25,8 @@ RENEW_FROM, RENEW_TO = 0.6, 0.8
 """Between these parts of a token's life it is renewed, so that many devices do not come at the same moment."""
 FIRST_RETRY_S, MOST_RETRY_S = 0.5, 30.0
 LONGEST_CHANNEL = 200
+DOORS = {"mqtt": "mqtt", "tcp": "mqtt", "mqtts": "mqtts", "ssl": "mqtts", "ws": "websocket", "wss": "websocket"}
+_NODES = "name the file .nodes that `skerry device add ID --out FILE` has written beside FILE, on a node of a cluster"
 _log = log.get("device")
 
 
@@ -39,6 +41,8 @@ class DeviceConfig(msgspec.Struct, frozen=True):
         url: the node's broker, `mqtt://host:1883`, `mqtts://host:8883`, `ws://host:port` or `wss://host:port`.
         api: the node's HTTP, where keys log in, or the absolute path of its Unix socket; empty: port 8080 of the same host, `https`
             where the broker is encrypted.
+        nodes: a file with where the nodes of a cluster are, as `skerry device add ID --out FILE` writes it to `FILE.nodes`: they
+            are tried in turn, and of `url` and `api` only the schemes count.
         ca: a PEM file with the authority that signed the node's certificate; empty: those that this machine trusts.
         client_id: the session that the broker keeps; empty: the device's id.
         last_will: what the broker publishes on `status/<device>` (retained) when the connection is lost; None: nothing.
@@ -54,6 +58,7 @@ class DeviceConfig(msgspec.Struct, frozen=True):
     cert_key: str = ""
     url: str = "mqtt://127.0.0.1:1883"
     api: str = ""
+    nodes: str = ""
     ca: str = ""
     client_id: str = ""
     last_will: bytes | None = None
@@ -74,8 +79,10 @@ class DeviceConfig(msgspec.Struct, frozen=True):
                 "needs exactly one credential", where=f"device {self.device}", allowed="one of key_file, password and cert"
             )
         will = None if self.last_will is None else LastWill(f"status/{self.device}", self.last_will)
+        urls = [url for url, _ in self.places()] or [self.url]
         return MqttConfig(
-            self.url,
+            urls[0],
+            others=tuple(urls[1:]),
             client_id=self.client_id or self.device,
             username=self.device,
             password=self.password or None,
@@ -89,6 +96,32 @@ class DeviceConfig(msgspec.Struct, frozen=True):
             cert=self.cert,
             key=self.cert_key,
         )
+
+    def places(self) -> list[tuple[str, str]]:
+        """Of each node of `nodes` the URLs of its broker and of its HTTP. Raises `ConfigError` where the file holds none."""
+        if not self.nodes:
+            return []
+        scheme = self.url.partition("://")[0]
+        door = DOORS.get(scheme, "mqtt")
+        secure = self.api.startswith("https:") or (not self.api and scheme in ("mqtts", "ssl", "wss"))
+        try:
+            rows = msgspec.json.decode(Path(self.nodes).read_bytes(), type=Nodes).nodes
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ConfigError(f"holds no nodes: {error}", where=self.nodes, mend=_NODES) from error
+        found = [
+            (f"{scheme}://{row[door]}", f"{'https' if secure else 'http'}://{row['http']}" if "http" in row else "")
+            for row in rows
+            if door in row
+        ]
+        if not found:
+            raise ConfigError(f"no node there takes {scheme}://", where=self.nodes, mend=_NODES)
+        return found
+
+
+class Nodes(msgspec.Struct, frozen=True):
+    """A file of `DeviceConfig.nodes`: by node `host:port` of `mqtt`, `mqtts`, `websocket` and `http`, those that there are."""
+
+    nodes: list[dict[str, str]]
 
 
 class Issued(NamedTuple):
@@ -114,7 +147,7 @@ class DeviceClient:
         mqtt = config.mqtt()
         self._key = read_key(config.key_file) if config.key_file else None
         self._mqtt = MqttClient(mqtt, None if self._key is None else self._log_in)
-        self._api = config.api or _api_of(mqtt)
+        self._apis = [api for _, api in config.places() if api] or [config.api or _api_of(mqtt)]
         if self._key is not None:
             self._http()  # a wrong address is told here and not by a connection that does not come
         self._issued: Issued | None = None
@@ -203,7 +236,17 @@ class DeviceClient:
             self._mqtt.renew()
 
     async def _fetch(self) -> Issued:
-        """Answer a challenge. Raises `RejectedError` when the node refuses."""
+        """Answer a challenge, at the first node that is there. Raises `RejectedError` when it refuses."""
+        for left in range(len(self._apis) - 1, -1, -1):
+            try:
+                return await self._fetch_here()
+            except (OverloadedError, UnavailableError):
+                if not left:
+                    raise
+                self._apis.append(self._apis.pop(0))  # a challenge is answered where it was given
+        raise AssertionError
+
+    async def _fetch_here(self) -> Issued:
         assert self._key is not None
         asked = asyncio.get_running_loop().time()
         async with self._http() as client:
@@ -213,8 +256,9 @@ class DeviceClient:
         return Issued(token, asked + life * random.uniform(RENEW_FROM, RENEW_TO), asked + life)
 
     def _http(self) -> AsyncClient:
-        where = Path(self._api) if self._api.startswith("/") else self._api
-        return AsyncClient(where, self._config.connect_timeout, connections=1, ca=self._config.ca)
+        api = self._apis[0]
+        where = Path(api) if api.startswith("/") else api
+        return AsyncClient(where, self._config.connect_timeout / len(self._apis), connections=1, ca=self._config.ca)
 
 
 class Commands(AsyncIterator[Message]):

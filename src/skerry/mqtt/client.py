@@ -44,7 +44,8 @@ class MqttClient:
             self._outbox = Outbox(outbox, config.client_id, config.max_outbox, config.max_outbox_bytes)
         self._config = config
         self._log_in = log_in
-        self._address = config.address()
+        self._addresses = config.addresses()
+        self._address = self._addresses[0]
         self._clean = config.clean_session or not config.client_id
         self._client_id = config.client_id or f"skerry-{secrets.token_hex(8)}"
         self.status = f"{self._address.url}: not connected yet"
@@ -190,6 +191,7 @@ class MqttClient:
     async def _keep(self) -> None:
         """Connect again and again, until closed or refused at the first attempt."""
         loop, backoff = asyncio.get_running_loop(), Backoff(0.1, self._config.max_reconnect_delay)
+        refusals = 0
         while not self._sender.closed:  # one more connection would take over the one that is saying its good-bye
             began = loop.time()
             try:
@@ -198,14 +200,22 @@ class MqttClient:
                 await self._connection.live()
             except SkerryError as error:
                 self._went_down(error)
-                if isinstance(error, RejectedError) and not self._first.done():
+                refusals += isinstance(error, RejectedError)
+                if refusals >= len(self._addresses) and not self._first.done():
                     self._first.set_exception(error)
                     return
+                self._go_on()
                 if loop.time() - began > STEADY_S:
                     backoff.reset()
                 await asyncio.sleep(backoff.next())
             else:
                 self._went_down(None)
+
+    def _go_on(self) -> None:
+        """The next broker, where there are several."""
+        at = self._addresses.index(self._address) + 1
+        self._address = self._addresses[at % len(self._addresses)]
+        self._connection.go_to(self._address)
 
     def _went_down(self, error: SkerryError | None) -> None:
         self._asked.clear()

@@ -50,6 +50,8 @@ class MqttConfig(msgspec.Struct, frozen=True):
     Attributes:
         broker_url: `mqtt://[user:password@]host[:1883]`; `mqtts` (8883) with TLS, `ws` (80) and `wss` (443) over a WebSocket, whose
             path is `/mqtt` where the URL has none.
+        others: URLs of further brokers of one cluster, of the same scheme, which keep the same sessions: when a connection does not
+            come or ends, the next one is tried.
         client_id: names the session that the broker keeps; empty: a new name and a clean session each time.
         username, password: override those of the URL.
         keep_alive: seconds, 1 to 65,535; a broker from which nothing has come for one and a half times as long is given up.
@@ -67,6 +69,7 @@ class MqttConfig(msgspec.Struct, frozen=True):
 
     broker_url: str
     client_id: str = ""
+    others: tuple[str, ...] = ()
     username: str | None = None
     password: str | None = None
     keep_alive: int = 30
@@ -98,11 +101,20 @@ class MqttConfig(msgspec.Struct, frozen=True):
         """Without user name and password."""
         return f"MqttConfig(broker_url={_without_login(self.broker_url)!r}, client_id={self.client_id!r})"
 
-    def address(self) -> Address:
-        """Where to connect and as whom. Raises `ConfigError`."""
-        shown = _without_login(self.broker_url)
+    def addresses(self) -> tuple[Address, ...]:
+        """Where to connect and as whom: one after the other. Raises `ConfigError`."""
+        found = tuple(self.address(url) for url in (self.broker_url, *self.others))
+        for each in found:
+            if (each.scheme, each.path) != (found[0].scheme, found[0].path):
+                raise ConfigError(f"{each.url} is none of {found[0].scheme}", where="others", allowed="the scheme of broker_url")
+        return found
+
+    def address(self, url: str = "") -> Address:
+        """Of one URL: the first one's, unless it is said. Raises `ConfigError`."""
+        url = url or self.broker_url
+        shown = _without_login(url)
         try:
-            parts = urlsplit(self.broker_url)
+            parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as error:
             raise _bad_url(shown, str(error)) from error

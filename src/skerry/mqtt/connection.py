@@ -110,7 +110,7 @@ class Connection:
             made.ws_set_options(self._address.path, _without_origin)
         if self._context is not None:
             made.tls_set_context(self._context)
-        made.connect_timeout = self._config.connect_timeout
+        made.connect_timeout = self._config.connect_timeout / (1 + len(self._config.others))
         # the owner bounds what is in flight; paho would look through its whole queue at each acknowledgement
         made.max_inflight_messages_set(0)
         if (will := self._config.last_will) is not None:
@@ -137,6 +137,10 @@ class Connection:
         """Who the next connection says that it is."""
         self._login = (username, password)
         self._paho.username_pw_set(username, password)
+
+    def go_to(self, address: Address) -> None:
+        """Where the next connection goes: another broker of the same cluster."""
+        self._address = address
 
     @property
     def version(self) -> str:
