@@ -13,6 +13,7 @@ class FakeCluster:
     def __init__(self) -> None:
         self.off = False
         self.quorum = True
+        self.stands_by = False
         self.approved: list[tuple[str, str]] = []
         self.drained: set[str] = set()
         self.known = {"box": "Online", "barn": "Online"}
@@ -77,6 +78,13 @@ class FakeCluster:
     async def remove(self, node: str) -> None:
         self._known(node)
         del self.known[node]
+
+    def promote(self) -> Row:
+        self._there()
+        if not self.stands_by:
+            raise RejectedError("this node does not stand by", where="cluster", mend="see the status")
+        self.stands_by = False
+        return {"promoted": True, "copied": "2026-01-01T00:00:00.000Z", "behind": 3}
 
     async def step_down(self) -> Row:
         self._known("box")

@@ -62,6 +62,14 @@ def test_nodes_are_drained_resumed_and_removed(node: Serving) -> None:
         assert client.post(f"{HERE}/step-down")["stepped_down"] is True
 
 
+def test_who_stands_by_is_promoted_once(node: Serving) -> None:
+    node.view.cluster.stands_by = True
+    with Client(node.url) as client:
+        assert client.post(f"{HERE}/promote") == {"promoted": True, "copied": "2026-01-01T00:00:00.000Z", "behind": 3}
+        with pytest.raises(RejectedError, match="does not stand by"):
+            client.post(f"{HERE}/promote")
+
+
 def test_without_a_quorum_what_is_known_is_told_and_the_rest_refused(node: Serving) -> None:
     node.view.cluster.quorum = False
     with Client(node.url) as client:

@@ -38,6 +38,7 @@ INGEST = {f"POST {API}/ingest/{{name}}"}
 ADMIN = {
     f"POST {API}/uplink/command",
     f"POST {API}/cluster/tokens",
+    f"POST {API}/cluster/promote",
     f"POST {API}/cluster/approve",
     f"DELETE {API}/cluster/members/{{id}}",
     f"GET {API}/tokens",

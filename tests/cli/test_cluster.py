@@ -55,6 +55,14 @@ def test_work_is_taken_off_and_given_back(call: Call, node: Serving) -> None:
     assert (refused.code, "there is no quorum" in refused.err) == (1, True)
 
 
+def test_only_a_person_promotes(call: Call, node: Serving) -> None:
+    refused = call("cluster", "promote")
+    assert (refused.code, "--yes" in refused.err) == (1, True)
+    assert "does not stand by" in call("cluster", "promote", "--yes").err
+    node.view.cluster.stands_by = True
+    assert call("cluster", "promote", "--yes").out == "this node goes on with the log as it was at 2026-01-01T00:00:00.000Z\n"
+
+
 @pytest.mark.parametrize("command", ["members", "leader", "pending", "watch", "drain x", "token create", "step-down", "remove x"])
 def test_a_node_in_no_cluster_says_so(call: Call, node: Serving, command: str) -> None:
     node.view.cluster.off = True

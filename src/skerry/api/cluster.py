@@ -52,6 +52,10 @@ class ClusterHandlers:
             Endpoint("POST", f"{here}/step-down", self.step_down, "Give the leader's office up", event="leader stepped down"),
             Endpoint("POST", f"{one}/drain", self.drain, "Have a node's work go elsewhere", event="node drained"),
             Endpoint("POST", f"{one}/resume", self.resume, "Put a drained node back to work", event="node resumed"),
+            Endpoint(
+                "POST", f"{here}/promote", self.promote, "Have this node, which stands by, go on with its copy of the log",
+                event="standby promoted",
+            ),
             Endpoint("DELETE", one, self.remove, "Take a node out that is offline for good", event="node removed"),
         ]  # fmt: skip
 
@@ -87,6 +91,9 @@ class ClusterHandlers:
 
     async def step_down(self, request: Request) -> Response:
         return json_response(await self._view.cluster.step_down())
+
+    async def promote(self, request: Request) -> Response:
+        return json_response(self._view.cluster.promote())
 
     async def drain(self, request: Request) -> Response:
         await self._view.cluster.drain(request.params["id"])

@@ -95,6 +95,10 @@ class ClusterView(Protocol):
         """Give the office up. Raises `RejectedError` where this node does not lead."""
         ...
 
+    def promote(self) -> Row:
+        """`{promoted, copied, behind}`: this node, which stands by, goes on with its copy of the log. Raises `RejectedError`."""
+        ...
+
 
 class AlarmsView(Protocol):
     """Alarms and what people did about them."""

@@ -179,6 +179,21 @@ def step_down(context: typer.Context) -> None:
 
 
 @app.command()
+def promote(context: typer.Context, yes: Annotated[bool, typer.Option("--yes", help="It is gone for good.")] = False) -> None:
+    """Have this node, which stands by, go on with its copy of the log: the one that had it is gone, and must not come back."""
+    here = session(context)
+    client = here.client(ANSWER_S)
+    if not yes:
+        copied = client.get(_CLUSTER).get("copied")
+        raise RejectedError(
+            f"what came after {clean(copied or 'its installation')} is lost, and the node that has the log must not start again",
+            where="cluster promote", mend="say --yes if it is gone for good",
+        )  # fmt: skip
+    answer = client.post(f"{_CLUSTER}/promote")
+    here.show(answer, lambda paper: paper.line(f"this node goes on with the log as it was at {clean(answer['copied'])}"))
+
+
+@app.command()
 def drain(context: typer.Context, node: _Node) -> None:
     """Take a node out of service: its work goes elsewhere, where there is room."""
     here = session(context)

@@ -43,7 +43,7 @@ class View:
         self.uplink = LinkView(node)
         self.alarms = Alarms(self._outputs, self.store, node.config.store_path, clock)
         self.connectors = node.connectors
-        self.cluster = ClusterLink(node.cluster, clock)
+        self.cluster = ClusterLink(node.cluster, node.growth, clock)
         self._looked: dict[tuple[str, str], tuple[Any, Row]] = {}
         self._rates: dict[str, deque[tuple[float, int]]] = {}
 
@@ -158,7 +158,7 @@ class View:
             "uplink": node.uplink.status(),
             "connectors": node.connectors.rows(),
             "dashboard": node.dashboard.status(),
-            "cluster": node.cluster.status(),
+            "cluster": self.cluster.shown() if node.cluster.enabled else None,
             "ledger": {**sum_books([row["ledger"] for row in pipelines]), "given_up": node.link.gone.messages},
             "processes": node.processes(),
             "sinks": [relay.status() for relay in node.relays],

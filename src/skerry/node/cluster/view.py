@@ -8,6 +8,7 @@ import msgspec
 from skerry.cluster import Change, ClusterManager, EdgeNode, JoinPort, NodeStatus
 from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.errors import RejectedError, UnavailableError
+from skerry.node.cluster.growth import Growth
 from skerry.node.cluster.member import NodeCluster
 
 Row = dict[str, Any]
@@ -18,8 +19,9 @@ _MEND = "set [cluster] enabled = true and start the node again"
 class ClusterLink:
     """What commands of people and of programs do. They raise `RejectedError` on a node that is in no cluster."""
 
-    def __init__(self, cluster: NodeCluster, clock: Clock) -> None:
+    def __init__(self, cluster: NodeCluster, growth: Growth, clock: Clock) -> None:
         self._cluster = cluster
+        self._growth = growth
         self._clock = clock
         self._changes: deque[Row] = deque(maxlen=MOST_CHANGES)
         self._count = 0
@@ -54,7 +56,8 @@ class ClusterLink:
         return manager
 
     def shown(self) -> Row:
-        return self._cluster.status() or {"enabled": False, "sentence": "one node, no cluster"}
+        found = self._cluster.status()
+        return {"enabled": False, "sentence": "one node, no cluster"} if found is None else found | self._growth.status()
 
     def members(self) -> list[Row]:
         manager = self._manager
@@ -103,6 +106,12 @@ class ClusterLink:
 
     async def remove(self, node: str) -> None:
         await self._heard.remove(node)
+
+    def promote(self) -> Row:
+        self._manager  # noqa: B018 - raises where there is no cluster
+        copied = self._growth.status()
+        self._growth.promote()
+        return {"promoted": True, "copied": copied["copied"], "behind": copied["behind"]}
 
     async def step_down(self) -> Row:
         manager = self._manager
