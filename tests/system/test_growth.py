@@ -127,3 +127,36 @@ def test_a_standby_goes_on_with_its_copy_when_a_person_says_so(tmp_path: Path) -
         until(lambda: shown(boxes["n2"])["state"] == "alone", 60, "it has the log")
         boxes["n2"].wait_ready(60)
         until(lambda: boxes["n2"].status()["ledger"]["received"] >= sum(sent), 60, "the books are those of before")
+
+
+@LONG
+@pytest.mark.asyncio
+async def test_a_fourth_takes_the_place_of_one_that_is_gone(tmp_path: Path) -> None:
+    with Boxes(tmp_path, 4, together=False) as boxes:
+        three, gone = boxes.names[:3], "n3"
+        boxes.grow(*three)
+        until(lambda: all(state(boxes[name]) == "whole" for name in three), 180, "the log is kept by three")
+        with Fleet([boxes["n1"].mqtt, boxes["n2"].mqtt], 3, 40.0) as fleet:
+            boxes.join("n4", "n1")
+            boxes["n4"].start()
+            until(lambda: state(boxes["n4"]) == "whole", 120, "the fourth is one of them")
+            boxes["n4"].wait_ready(120)
+            boxes.kill(gone)
+            boxes.wait_status("n1", gone, "Offline")
+            boxes["n1"].cli("cluster", "remove", gone)
+
+            def replaced() -> bool:
+                file = boxes["n2"].data / "cluster" / "servers.json"
+                return sorted(name for name, _ in json.loads(file.read_text())["members"]) == ["n1", "n2", "n4"]
+
+            until(replaced, 120, "the list is the same on all")
+
+            end = time.monotonic() + 120
+            while True:
+                info = (await log_of(boxes["n1"]))["cluster"]
+                good = {each["name"] for each in info["replicas"] if each["current"]} | {info["leader"]}
+                if good == {"n1", "n2", "n4"}:
+                    break
+                assert time.monotonic() < end, info
+            before = len(fleet.devices[0].acknowledged)
+            until(lambda: fleet.unacknowledged >= 0 and len(fleet.devices[0].acknowledged) > before + 20, 120, "devices go on")

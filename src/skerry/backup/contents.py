@@ -23,6 +23,9 @@ def is_secret(path: str) -> bool:
     )
 
 
+_SERVERS = (("servers.json",), ("saved",), ("copy",), ("copy.new",))
+
+
 def is_kept(path: str) -> bool:
     """Whether a file of the data directory belongs into a backup (secrets too)."""
     at = PurePosixPath(path)
@@ -32,6 +35,8 @@ def is_kept(path: str) -> bool:
         return at.name.startswith("audit")
     if at.parts[0] == "broker":
         return at.parts[1] == "jetstream" or is_secret(path)
+    if at.parts[0] == "cluster" and at.parts[1:2] in _SERVERS:
+        return False  # which servers are one now: what is restored is a node alone
     if at.parts[0] == "models":
         return at.name == "index.json" or at.parts[1:2] == ("blobs",)
     return not (at.parts[0] == "history" and is_engines(path))

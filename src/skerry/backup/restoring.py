@@ -231,7 +231,8 @@ class _Restoring:
             client = await WireClient.connect(server.host, server.port, AGENT, server.password, "restore")
             try:
                 for name, plan in plans.items():
-                    await restore_stream(client, plan, _chunks(self._pieces / name))
+                    alone = plan | {"config": plan["config"] | {"num_replicas": 1}}
+                    await restore_stream(client, alone, _chunks(self._pieces / name))
             finally:
                 client.close()
         finally:

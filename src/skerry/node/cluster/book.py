@@ -7,7 +7,7 @@ from skerry.cluster import Servers
 from skerry.core.errors import CorruptError
 
 BUCKET = "skerry_servers"
-SERVERS = "servers"
+SERVERS, GONE = "servers", "gone"
 
 
 class ServersBook:
@@ -43,6 +43,23 @@ class ServersBook:
         """Where a node would take routes; empty as long as it has not said."""
         found = await kv_get(self._client, BUCKET, f"routes.{node}")
         return found[0].decode() if found else ""
+
+    async def gone(self) -> tuple[list[str], int]:
+        """Nodes that a person has taken out and whose servers are still among those that are one; and the revision of that."""
+        found = await kv_get(self._client, BUCKET, GONE)
+        return (msgspec.json.decode(found[0], type=list[str]), found[1]) if found else ([], 0)
+
+    async def take_out(self, node: str) -> None:
+        """Note that a node is gone for good."""
+        names, revision = await self.gone()
+        if node not in names:
+            await kv_put(self._client, BUCKET, GONE, msgspec.json.encode([*names, node]), revision)
+
+    async def take_back(self, node: str) -> None:
+        """It has come again, or it is out."""
+        names, revision = await self.gone()
+        if node in names:
+            await kv_put(self._client, BUCKET, GONE, msgspec.json.encode([each for each in names if each != node]), revision)
 
     async def agree(self, node: str, turn: int) -> None:
         """Say that this node's server is one of those of this turn."""

@@ -25,7 +25,7 @@ from skerry.broker import ALONE, NatsServer, Place, load_streams, save_streams, 
 from skerry.cluster import NodeStatus, Servers, Tunnel, carrier, proof_of, read_servers, write_servers
 from skerry.config import NodeConfig
 from skerry.core import log
-from skerry.core.clock import Clock
+from skerry.core.clock import SECOND, Clock
 from skerry.core.errors import RejectedError, SkerryError, UnavailableError
 from skerry.core.service import beat
 from skerry.node.cluster.book import ServersBook
@@ -181,12 +181,14 @@ class Growth:
         book = ServersBook(await self._there.far())
         await book.tell_address(self._name, self._seat.routes())
         asked, revision = await book.servers()
-        if asked is not None and self._name in dict(asked.members):
-            await self._agree(book, asked)
-        elif asked is not None and asked.state == "whole":
+        here = dict(asked.members) if asked is not None else {}
+        if asked is not None and asked.state == "whole" and here.get(self._name) != self._seat.routes():
             # there is a cluster: this one's server comes to those that are there
-            members = (*asked.members, (self._name, self._seat.routes()))
+            await book.take_back(self._name)
+            members = tuple((here | {self._name: self._seat.routes()}).items())
             await book.put(msgspec.structs.replace(asked, members=members), revision)
+        elif asked is not None and self._name in here:
+            await self._agree(book, asked)
         else:
             await self._copy.keep(await self._there.far())
 
@@ -202,7 +204,8 @@ class Growth:
     def promote(self) -> None:
         """Go on with the copy, as the one that has the log: the one that has it is gone for good. What it took since the copy is
         lost, and it must not come back with its data. Raises `RejectedError`."""
-        if self._seat.state != "standby":
+        joined = self._cluster.joined
+        if self._seat.state not in ("standby", "growing") or joined is None or joined.by == self._name:
             raise RejectedError("this node does not stand by", where="cluster", mend="see `skerry status`")
         if self._copy.place() is None:
             raise RejectedError("there is no whole copy of the log here", where="cluster", mend="let it stand by until there is")
@@ -210,6 +213,8 @@ class Growth:
         if before.exists():
             before.rename(before.with_name(f"{ALONE.store}.before-{self._clock.now()}"))
         self._seat.quiet = True
+        # no turn of the one that is gone was so high: a store that it began to fill is not taken for one of this node's
+        self._seat.write(TURN, str(self._clock.now() // SECOND))
         self._seat.write(PROMOTED, "filling")
         self._enter()
 
@@ -218,6 +223,7 @@ class Growth:
         copy = self._copy.place()
         if copy is None:
             raise UnavailableError("the copy of the log is not there any more", where=str(self._folder))
+        write_servers(self._folder, None)
         if not self._seat.quiet or not self._there.server.place.quiet:
             self._seat.quiet = True
             await self._there.start_again("it is given the copy of the log", lambda place: place.quiet)
@@ -316,7 +322,28 @@ class Growth:
             await book.put(servers, revision)
         elif said.turn == servers.turn and said.state == "whole" and said != servers and self._name in dict(said.members):
             write_servers(self._folder, said)
+        if said is not None and self._cluster.leads:
+            await self._let_go(book, said, revision)
         await asyncio.to_thread(self._clear_away, servers.store)
+
+    async def remove(self, node: str) -> None:
+        """A node is gone for good: its server goes too, as soon as there are enough others. Raises `UnavailableError`."""
+        if self._seat.state == "whole":
+            await ServersBook(await self._there.own()).take_out(node)
+
+    async def _let_go(self, book: ServersBook, servers: Servers, revision: int) -> None:
+        """Take servers out whose nodes are gone for good; the streams that they kept are given to others."""
+        names, _ = await book.gone()
+        for node in names:
+            left = tuple(each for each in servers.members if each[0] != node)
+            if len(left) < servers.replicas:
+                continue
+            if left != servers.members:
+                await self._there.forget(node)
+                await book.put(msgspec.structs.replace(servers, members=left), revision)
+                _log.info(f"the server of {node} is none of the cluster's any more")
+            await book.take_back(node)
+            return
 
     async def _tell_whole(self) -> None:
         """Tell the others; the file here says it already."""

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable
 
-from skerry.broker import NatsServer, Place, WireClient
+from skerry.broker import NatsServer, Place, WireClient, api
 from skerry.cluster import Tunnel
-from skerry.core.errors import UnavailableError
+from skerry.core.errors import RejectedError, UnavailableError
 
 START_S = 120.0
 LOOK_S = 0.05
+NOT_A_MEMBER = 10044
+"""nats-server's code for a server that is none of the cluster's, such as one that was taken out before."""
 
 
 class Reach:
@@ -55,6 +57,18 @@ class Reach:
             self._client = await WireClient.connect(host, port, user, password, "servers")
             self._client_of = (host, port, password)
         return self._client
+
+    async def forget(self, name: str) -> None:
+        """Take another server out of the cluster for good. Raises `RejectedError`, `UnavailableError`."""
+        server = self.server
+        client = await WireClient.connect(server.host, server.port, server.system_user, server.system_password, "servers")
+        try:
+            await api(client, "SERVER.REMOVE", {"peer": name})
+        except RejectedError as error:
+            if f"({NOT_A_MEMBER})" not in str(error):
+                raise
+        finally:
+            client.close()
 
     def drop(self) -> None:
         """End the connection."""

@@ -36,11 +36,11 @@ class Seat:
         """As the files of the data directory say."""
         if not self._cluster.enabled:
             return "alone"
+        if self.read(PROMOTED) == "filling":
+            return "promoting"
         servers = read_servers(self.folder)
         if servers is not None:
             return servers.state
-        if self.read(PROMOTED) == "filling":
-            return "promoting"
         return "alone" if self.founder else "standby"
 
     @property
@@ -63,6 +63,8 @@ class Seat:
         """Where the server stands, for its next start."""
         if not self._cluster.enabled:
             return ALONE
+        if self.state == "promoting":
+            return msgspec.structs.replace(ALONE, quiet=True)
         found = place_of(self.folder, self.name, self._seed, self._listen())
         return msgspec.structs.replace(found, quiet=self.quiet) if found.routes is None else found
 

@@ -106,6 +106,7 @@ class ClusterLink:
 
     async def remove(self, node: str) -> None:
         await self._heard.remove(node)
+        await self._growth.remove(node)
 
     def promote(self) -> Row:
         self._manager  # noqa: B018 - raises where there is no cluster
