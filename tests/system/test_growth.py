@@ -14,6 +14,7 @@ from tests.cluster.nodes import Boxes, patiently
 from tests.fixtures.node import RunningNode, until
 from tests.system.fleet import Fleet
 
+pytestmark = pytest.mark.timeout(600)
 LONG = pytest.mark.skipif("SKERRY_SOAK" not in os.environ, reason='optional: a minute each; make soak ARGS="cluster"')
 STEPS = ("n2 is asked", "n1 copies", "n1 has copied", "n1 restores", "n2 takes it", "n3 takes it", "n1 has done it", "n2 has it")
 

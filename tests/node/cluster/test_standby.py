@@ -6,7 +6,7 @@ import pytest
 
 from skerry.broker import LOG, WireClient, bucket_plan, ensure, kv_get, kv_put, load_streams, stream_state
 from skerry.core.clock import ManualClock
-from skerry.node.cluster.standby import LEAST_S, StandbyCopy
+from skerry.node.cluster.standby import AHEAD, LEAST_S, StandbyCopy, renew_records
 from tests.fixtures.nats import NatsServer, put
 
 pytestmark = pytest.mark.asyncio
@@ -44,6 +44,21 @@ async def test_it_copies_now_and_then_and_says_how_far_behind_it_is(server: Nats
         assert found[0] == b"new"
         there.close()
         await there.closed
+
+
+async def test_records_come_again_with_later_revisions(server: NatsServer, client: WireClient) -> None:
+    await ensure(client, bucket_plan("skerry_cluster", 8 << 20))
+    first = await kv_put(client, "skerry_cluster", "member.a", b"one", 0)
+    await kv_put(client, "skerry_cluster", "member.b", b"two", 0)
+    await kv_put(client, "skerry_cluster", "member.a", b"three", first)
+    await renew_records(client)
+    found = [await kv_get(client, "skerry_cluster", f"member.{name}") for name in "ab"]
+    assert [each[0] for each in found if each] == [b"three", b"two"]
+    assert all(each[1] > AHEAD for each in found if each)
+    await renew_records(client)
+    again = await kv_get(client, "skerry_cluster", "member.b")
+    assert again is not None
+    assert (again[0], again[1] > 2 * AHEAD) == (b"two", True)
 
 
 async def test_a_crash_while_it_copies_leaves_the_copy_before(server: NatsServer, client: WireClient, tmp_path: Path) -> None:

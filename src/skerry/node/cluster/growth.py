@@ -33,7 +33,7 @@ from skerry.node.cluster.member import NodeCluster
 from skerry.node.cluster.placed import RecordsPlace
 from skerry.node.cluster.reach import Reach
 from skerry.node.cluster.seat import PROMOTED, TURN, Seat
-from skerry.node.cluster.standby import StandbyCopy
+from skerry.node.cluster.standby import StandbyCopy, renew_records
 
 LOOK_S = 1.0
 ALL = 3
@@ -72,6 +72,9 @@ class Growth:
         if cluster.join_port is not None:
             cluster.join_port.through = carrier(proof_of(seed), lambda name: True, self.carried_to)
         self._copy = StandbyCopy(self._folder, clock)
+        if self._seat.state == "promoting":
+            # of a promotion that did not come to its end; all that is in there is in the copy
+            shutil.rmtree(config.data_dir / "broker" / ALONE.store, ignore_errors=True)
         self._enter()
 
     def _enter(self) -> None:
@@ -227,7 +230,9 @@ class Growth:
         if not self._seat.quiet or not self._there.server.place.quiet:
             self._seat.quiet = True
             await self._there.start_again("it is given the copy of the log", lambda place: place.quiet)
-        await load_streams(await self._there.own(), copy, 1)
+        client = await self._there.own()
+        await load_streams(client, copy, 1)
+        await renew_records(client)
         self._seat.write(PROMOTED, "done")
         self._there.drop()
         self._seat.quiet = False

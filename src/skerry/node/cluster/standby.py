@@ -5,13 +5,28 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from skerry.broker import LOG, SavedStream, WireClient, save_streams, saved_streams, stream_state
+from skerry.broker import LOG, SavedStream, WireClient, api, kv_put, read_page, save_streams, saved_streams, stream_state
 from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.errors import CorruptError
 
+RECORDS = "skerry_cluster"
+AHEAD = 1 << 32
 LEAST_S = 5.0
 SHARE = 20.0
 """Seconds of rest for each second that a copy took: the founder is busy with it for a twentieth of its time at most."""
+
+
+async def renew_records(client: WireClient) -> None:
+    """Give the cluster's records, out of a copy, later revisions than the founder can have given: who knew those takes these for
+    news. A crash in here loses records: then the copy is restored anew."""
+    stream, prefix, after = f"KV_{RECORDS}", f"$KV.{RECORDS}.", 0
+    found: dict[str, bytes] = {}
+    while page := await read_page(client, stream, f"{prefix}>", after):
+        after = page[-1].sequence
+        found.update({each.subject.removeprefix(prefix): each.payload for each in page})
+    await api(client, f"STREAM.PURGE.{stream}", {"seq": after + AHEAD})
+    for key, value in found.items():
+        await kv_put(client, RECORDS, key, value, None)
 
 
 class StandbyCopy:
