@@ -1,6 +1,5 @@
 """`skerry cluster`: who is in the cluster, who leads, who may join, and nodes taken out of service and back."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -46,7 +45,9 @@ def join(
     address: Annotated[str, typer.Option(help="A member's cluster.listen; default: as the token says, or seeds, or mDNS.")] = "",
 ) -> None:
     """Join a cluster: on the node that is to join, while it does not run. The next `skerry run` is one of the cluster."""
-    from skerry.core.clock import SystemClock  # late, as below: --help goes without
+    import asyncio  # late, as all below: --help goes without
+
+    from skerry.core.clock import SystemClock
     from skerry.node import join_site
 
     here = session(context)
