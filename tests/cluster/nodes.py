@@ -10,9 +10,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from skerry.cluster.servers import Servers, write_servers
 from skerry.core.errors import SkerryError
 from skerry.runtime import free_ports
+from tests.cluster.born import born_together
 from tests.fixtures.node import RunningNode, until
 from tests.system.accounts import BOTH, EVERY, ONCE, Account, check_windows, missing
 from tests.system.fleet import Device, Fleet
@@ -91,16 +91,12 @@ class Boxes:
         self.wait_together(first, *others)
 
     def born(self, first: str, *others: str) -> None:
-        """Let the others join while only the first runs; then all start as servers of one cluster, with new streams."""
-        self[first].start()
-        for name in others:
-            self.join(name, first)
-        self[first].stop()
-        ports = free_ports("127.0.0.1", [0] * (1 + len(others)))
-        members = tuple((name, f"{_host(at)}:{port}") for at, (name, port) in enumerate(zip((first, *others), ports, strict=True)))
-        for name in (first, *others):
-            write_servers(self[name].data / "cluster", Servers("sea", len(members), members))
-            self[name].start(ready=False)
+        """Found and join before any runs, and then start all."""
+        names = (first, *others)
+        ports = free_ports("127.0.0.1", [0] * len(names))
+        born_together({name: self[name].file for name in names}, [f"{_host(at)}:{port}" for at, port in enumerate(ports)])
+        for name in names:
+            self[name].begin()
         self.wait_together(first, *others)
 
     def join(self, name: str, member: str) -> dict[str, Any]:
@@ -168,7 +164,7 @@ class Boxes:
             self[name].kill("all")
         time.sleep(seconds)
         for name in self.names:
-            self[name].start(ready=False)
+            self[name].begin()
 
     # the reckoning
 
