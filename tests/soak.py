@@ -5,6 +5,7 @@ was acknowledged is looked for in the windows. `store`: a writer is killed, its 
 acknowledged is looked for. `history`: days of a hundred channels, each query beside numpy's. `steady`: a load under which no
 process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent.
 `scenarios`: those of `skerry demo`.
+`cluster`: the simulation, and three machines' servers and members. `nodes`: three whole nodes under load and random faults.
 Ends with the counts; exit 1 at the first thing that is wrong.
 """
 
@@ -29,7 +30,7 @@ from pathlib import Path
 
 from skerry.cli import main as cli
 from tests.cluster import long as simulations
-from tests.cluster import machines
+from tests.cluster import machines, nemesis
 from tests.fixtures.node import RunningNode
 from tests.inference.networks import report
 from tests.mqtt import soak as clients
@@ -184,6 +185,11 @@ def cluster(folder: Path, given: argparse.Namespace) -> bool:
     return machines_hold and _told(simulations.report)
 
 
+def nodes(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "nodes"; whether all was right."""
+    return _told(lambda: nemesis.report(folder, given.faults, given.seed, say))
+
+
 def uplink(folder: Path, given: argparse.Namespace) -> bool:
     """The part "uplink"; whether all was right."""
     return _told(lambda: uplink_soak.faults(folder, given.seed, given.minutes, say))
@@ -224,8 +230,8 @@ def steady(folder: Path, given: argparse.Namespace) -> bool:
 
 
 PARTS = {
-    "node": node, "store": store, "history": history, "cluster": cluster, "steady": steady, "uplink": uplink, "mqtt": mqtt,
-    "scenarios": scenarios,
+    "node": node, "store": store, "history": history, "cluster": cluster, "nodes": nodes, "steady": steady, "uplink": uplink,
+    "mqtt": mqtt, "scenarios": scenarios,
 }  # fmt: skip
 
 
@@ -236,6 +242,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=60, help="of store (and four times the power cuts); of mqtt a third")
     parser.add_argument("--days", type=int, default=30, help="of the part history")
     parser.add_argument("--channels", type=int, default=100, help="of the part history")
+    parser.add_argument("--faults", type=int, default=100, help="of the part nodes")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     given = parser.parse_args()
     if unknown := [part for part in given.parts if part not in PARTS]:
