@@ -103,6 +103,24 @@ async def test_the_nodes_own_connections_are_nobodys(world: World, device: str) 
 
 
 @pytest.mark.asyncio
+async def test_what_another_node_gave_away_is_looked_at_before_a_client_id_gets_an_owner(world: World) -> None:
+    there = world.life()
+
+    async def look() -> None:
+        for key, data in await world.store.items(PREFIX):
+            world.ids.learn(key, data)
+
+    world.ids.look = look
+    assert await there.claim("panel", "d1")
+    assert not await world.ids.claim("panel", "d2")
+    assert await world.ids.claim("panel", "d1")
+    await there.forget("d1")
+    world.ids.learn(PREFIX + "d1", None)
+    assert await world.ids.claim("panel", "d2")
+    assert world.ids.of("d1") == []
+
+
+@pytest.mark.asyncio
 async def test_clients_without_a_name_own_none_and_get_none_that_is_a_devices(world: World) -> None:
     assert await world.ids.claim("free", NOBODY)
     assert await world.ids.claim("free", "d1")
