@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from skerry.historian import History
     from skerry.inference import EdgeInference, SyncInference
     from skerry.mqtt import MqttClient, MqttConfig
-    from skerry.node import Node, Pipeline
+    from skerry.node import Bundle, Node, Pipeline
     from skerry.runtime import EdgeRuntime, MemoryPool, ResourceManager, ResourceUsage, RuntimeConfig
     from skerry.store import KeyValueStore, StorageConfig, SyncKeyValueStore
     from skerry.uplink import Uplink, UplinkConfig
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy(
     __name__,
     {
+        "Bundle": "node",
         "ClusterConfig": "cluster",
         "ClusterManager": "cluster",
         "DeviceAuthenticator": "device",
@@ -47,8 +48,9 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "ClusterConfig", "ClusterManager", "DeviceAuthenticator", "DeviceClient", "DeviceConfig", "EdgeInference", "EdgeNode",
-    "EdgeRuntime", "History", "KeyValueStore", "MemoryPool", "MqttClient", "MqttConfig", "Node", "NodeStatus", "Pipeline",
+    "Bundle", "ClusterConfig", "ClusterManager", "DeviceAuthenticator", "DeviceClient", "DeviceConfig", "EdgeInference",
+    "EdgeNode", "EdgeRuntime", "History", "KeyValueStore", "MemoryPool", "MqttClient", "MqttConfig", "Node", "NodeStatus",
+    "Pipeline",
     "ResourceManager", "ResourceUsage", "RuntimeConfig", "StorageConfig", "SyncInference", "SyncKeyValueStore", "Uplink",
     "UplinkConfig", "errors",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ import msgspec
 
 from skerry.api import ApiConfig
 from skerry.broker import BrokerConfig
+from skerry.bundle import BundlesConfig, lay_over
 from skerry.cluster import ClusterSection
 from skerry.connector import ConnectorSpec, parse_connectors
 from skerry.core.clock import Clock
@@ -169,6 +170,7 @@ class Sections(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dashboard: DashboardConfig = DashboardConfig()
     cluster: ClusterSection = ClusterSection()
     uplink: UplinkConfig = UplinkConfig()
+    bundles: BundlesConfig = BundlesConfig()
     models: tuple[ModelConfig, ...] = ()
     pipelines: tuple[PipelineSpec, ...] = ()
     connectors: tuple[ConnectorSpec, ...] = ()
@@ -188,6 +190,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     dashboard: DashboardConfig
     cluster: ClusterSection
     uplink: UplinkConfig
+    bundles: BundlesConfig
     models: tuple[ModelConfig, ...]
     pipelines: tuple[PipelineSpec, ...]
     connectors: tuple[ConnectorSpec, ...]
@@ -200,7 +203,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     @property
     def base(self) -> Path:
         """The directory that relative paths start from."""
-        return (self.path.parent if self.path else Path.cwd()).resolve()
+        return _base(self.path)
 
     @property
     def data_dir(self) -> Path:
@@ -254,11 +257,16 @@ def find(explicit: Path | None) -> Path | None:
     return None
 
 
-def load(path: Path | None, with_models: bool = True) -> NodeConfig:
+def _base(path: Path | None) -> Path:
+    return (path.parent if path else Path.cwd()).resolve()
+
+
+def load(path: Path | None, with_models: bool = True, bundle: str | None = None) -> NodeConfig:
     """Read and check a configuration. Raises `ConfigError` with file, key, value and what is allowed.
 
     Args:
         with_models: whether the models that pipelines name must be there, in the file or added to the catalogue.
+        bundle: the one of the data directory that is laid over the file; None: the active one, an empty string: none.
     """
     tables = load_tables(path)
     where = place(path)
@@ -270,16 +278,15 @@ def load(path: Path | None, with_models: bool = True) -> NodeConfig:
     for name, kind in known.items():
         if name not in LISTS:
             sections[name] = build(kind, tables.values.get(name, {}), f"{where}: {name}")
-    sections["models"] = tuple(
-        build(ModelConfig, table, f"{where}: models[{at}]") for at, table in enumerate(_list(tables, "models", where))
-    )
-    sections["pipelines"] = tuple(
-        parse_pipeline(table, f"{where}: pipelines[{at}]") for at, table in enumerate(_list(tables, "pipelines", where))
-    )
-    sections["connectors"] = parse_connectors(_list(tables, "connectors", where), f"{where}: connectors")
+    laid = lay_over(tables, _base(path) / sections["node"].data_dir, bundle)
+    models, pipelines = _list(tables, "models", where), _list(tables, "pipelines", where)
+    sections["models"] = tuple(build(ModelConfig, each, _at(tables, "models", at, where)) for at, each in enumerate(models))
+    sections["pipelines"] = tuple(parse_pipeline(each, _at(tables, "pipelines", at, where)) for at, each in enumerate(pipelines))
+    whole = f"{where} with {laid}" if laid else where
+    sections["connectors"] = parse_connectors(_list(tables, "connectors", where), f"{whole}: connectors")
     config = NodeConfig(**sections, tables=tables)
-    _check_uplink(config, where)
-    _check_names(config, where, with_models)
+    _check_uplink(config, whole)
+    _check_names(config, whole, with_models)
     return config
 
 
@@ -291,6 +298,11 @@ def _check_uplink(config: NodeConfig, where: str) -> None:
                 raise ConfigError("the sink 'uplink' has no centre", where=place_of, mend="set uplink.url")
     for filter_ in config.uplink.commands.allow:
         check_filter(filter_)
+
+
+def _at(tables: Tables, name: str, at: int, where: str) -> str:
+    """How messages name one table of a list: by the file, or by the bundle that it came in."""
+    return f"{tables.origins.get(f'{name}[{at}]', where)}: {name}[{at}]"
 
 
 def _list(tables: Tables, key: str, where: str) -> list[Any]:
@@ -328,7 +340,8 @@ def show(path: Path | None) -> list[tuple[str, Any, str]]:
         if field.name in LISTS:
             tables = config.tables.values.get(field.name, [])
             for at, table in enumerate(tables):
-                rows += [(f"{field.name}[{at}].{key}", value, place(path)) for key, value in table.items()]
+                origin = config.tables.origins.get(f"{field.name}[{at}]", place(path))
+                rows += [(f"{field.name}[{at}].{key}", value, origin) for key, value in table.items()]
             continue
         for key, value in msgspec.to_builtins(section).items():
             rows.append((f"{field.name}.{key}", value, _origin(config.tables, f"{field.name}.{key}")))

@@ -14,6 +14,7 @@ from skerry.core.errors import ConfigError, RejectedError, UnavailableError
 from skerry.http import Request, Response, json_response
 from skerry.pipeline import filter_matches
 from skerry.store import KeyValueStore, StorageConfig
+from tests.api.fake_bundles import FakeBundles
 from tests.api.fake_cluster import FakeCluster
 from tests.api.fake_connectors import FakeConnectors
 from tests.api.fake_uplink import FakeUplink
@@ -75,7 +76,7 @@ class FakeView:
         self.is_ready = True
         self.uplink = FakeUplink()
         self.alarms = FakeAlarms()
-        self.connectors = FakeConnectors()
+        self.connectors, self.bundles = FakeConnectors(), FakeBundles()
         self.cluster = FakeCluster()
         self.paused: set[str] = set()
         self.letters: dict[str, list[Row]] = {"bearing": [], "level": []}

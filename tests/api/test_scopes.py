@@ -53,6 +53,9 @@ ADMIN = {
     f"POST {API}/config/reload",
     f"POST {API}/backup",
     f"DELETE {API}/backup",
+    f"POST {API}/bundles",
+    f"POST {API}/bundles/{{id}}/apply",
+    f"POST {API}/bundles/rollback",
 }
 
 

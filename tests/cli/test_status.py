@@ -132,3 +132,14 @@ def test_a_table_is_plain_in_a_pipe_and_nothing_is_cut(capsys: pytest.CaptureFix
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == f"{'x' * 200}  [bold]1"
     assert lines[2] == "y" + " " * 207 + "-"
+
+
+def test_the_bundle_and_what_is_done_with_one(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"active": "plant 1.2", "trial": None}
+    for bundle, said in [
+        (row, "bundle: plant 1.2 is active"),
+        ({**row, "active": None}, "bundle: none is active"),
+        ({**row, "trial": {"bundle": "plant 2", "phase": "on probation"}}, "bundle: plant 1.2 is active; plant 2 is on probation"),
+    ]:
+        draw_status(Paper(), {"node": "box", "bundle": bundle})
+        assert said in capsys.readouterr().out.splitlines()

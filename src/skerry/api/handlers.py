@@ -9,6 +9,7 @@ from skerry.api import arguments
 from skerry.api.alarms import AlarmHandlers
 from skerry.api.auth import AuthHandlers
 from skerry.api.backup_handlers import BackupHandlers
+from skerry.api.bundles import BundleHandlers
 from skerry.api.cluster import ClusterHandlers
 from skerry.api.connectors import ConnectorHandlers
 from skerry.api.endpoints import API, Endpoint, Parameter, openapi
@@ -138,6 +139,7 @@ class Handlers:
             *AuthHandlers(self._view).endpoints(),
             *KvHandlers(self._view).endpoints(),
             *BackupHandlers(self._view).endpoints(),
+            *BundleHandlers(self._view).endpoints(),
             *SeriesHandlers(self._view).endpoints(),
             *MessageHandlers(self._view).endpoints(),
             *UplinkHandlers(self._view).endpoints(),

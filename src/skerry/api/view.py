@@ -48,6 +48,27 @@ class ConnectorsView(Protocol):
         ...
 
 
+class BundlesView(Protocol):
+    """The bundles as the API sees them."""
+
+    async def shown(self) -> Row:
+        """`{bundles, active, trial, history}`; a bundle is `{id, name, version, needs, models, pipelines, connectors, state,
+        signers}`, a trial `{id, bundle, at, phase, seconds_left, reason}`, of the history `{at, id, bundle, what, reason}`."""
+        ...
+
+    async def upload(self, content: bytes, file: str = "") -> Row:
+        """Take one in: its row. Raises `RejectedError`, `UnavailableError`."""
+        ...
+
+    async def apply(self, bundle: str, probation: str = "", dead_letters: int = 0) -> Row:
+        """Begin to apply one: the trial. Raises `RejectedError`, `ConfigError`."""
+        ...
+
+    async def rollback(self) -> Row:
+        """Back to what was active before: `{active}`. Raises `RejectedError`, `ConfigError`, `UnavailableError`."""
+        ...
+
+
 class ClusterView(Protocol):
     """The cluster as the API sees it. All but `shown` raise `RejectedError` on a node that is in none."""
 
@@ -128,6 +149,11 @@ class NodeView(Protocol):
     @property
     def connectors(self) -> ConnectorsView:
         """What is brought in from other systems, and out to them."""
+        ...
+
+    @property
+    def bundles(self) -> BundlesView:
+        """Models, pipelines and connectors that came in one file."""
         ...
 
     @property

@@ -7,6 +7,7 @@ import typer
 
 from skerry.cli import (
     backup,
+    bundle,
     certificates,
     cluster,
     config,
@@ -45,7 +46,7 @@ app.command("doctor")(doctor.doctor)
 app.command("logs")(logs.logs)
 app.command("explain")(explain.explain)
 app.command("self-update")(self_update.self_update)
-for group in (config, device, token, model, pipeline, data, kv, backup, uplink, connector, cluster):
+for group in (config, device, token, model, pipeline, data, kv, backup, bundle, uplink, connector, cluster):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 

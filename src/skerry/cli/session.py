@@ -82,7 +82,8 @@ class Session:
         if socket is None:
             from skerry import config  # late: most of the start-up time is its imports
 
-            socket = config.socket_path(config.load(self.file, with_models=False))
+            # without a bundle: where the node is does not depend on one, and `bundle rollback` must work where one is damaged
+            socket = config.socket_path(config.load(self.file, with_models=False, bundle=""))
         return socket
 
     def _token(self) -> str:

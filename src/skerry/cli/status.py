@@ -36,6 +36,9 @@ def draw_status(paper: Paper, status: Row) -> None:
     broker = status.get("broker")
     if isinstance(broker, Mapping) and broker.get("url"):
         paper.line(f"api: {clean(broker['url'])}/api/v1/node")
+    bundle = status.get("bundle")
+    if isinstance(bundle, Mapping):
+        paper.line(f"bundle: {_bundle(bundle)}")
     models = status.get("models") or []
     if models:
         paper.line(f"models: {', '.join(_model(model) for model in models)}")
@@ -45,6 +48,13 @@ def draw_status(paper: Paper, status: Row) -> None:
     for row in status.get("processes") or ():
         if row.get("last"):
             _draw_last_words(paper, row)
+
+
+def _bundle(bundle: Row) -> str:
+    """Which bundle is active, and what is being done with one."""
+    active = f"{clean(bundle['active'])} is active" if bundle.get("active") else "none is active"
+    trial = bundle.get("trial")
+    return f"{active}; {clean(trial['bundle'])} is {clean(trial['phase'])}" if isinstance(trial, Mapping) else active
 
 
 def _draw_parts(paper: Paper, storage: object) -> None:

@@ -7,6 +7,7 @@ from skerry.core.lazy import lazy
 if TYPE_CHECKING:
     from skerry.node.backup import COPIES, RESTORING
     from skerry.node.books import sum_books
+    from skerry.node.bundle_library import Bundle, project_of
     from skerry.node.check import check_pipelines, offline_test
     from skerry.node.cluster import join_site
     from skerry.node.doctor import Finding, examine, failed
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __getattr__ = lazy(
     __name__,
     {
+        "Bundle": "bundle_library",
         "COPIES": "backup",
         "Finding": "doctor",
         "Node": "life",
@@ -29,6 +31,7 @@ __getattr__ = lazy(
         "join_site": "cluster",
         "make_certificates": "tls",
         "offline_test": "check",
+        "project_of": "bundle_library",
         "serve": "process",
         "site_authority": "tls",
         "sum_books": "books",
@@ -36,6 +39,6 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "COPIES", "RESTORING", "Finding", "Node", "Pipeline", "check_pipelines", "examine", "failed", "join_site", "make_certificates",
-    "offline_test", "serve", "site_authority", "sum_books",
+    "COPIES", "RESTORING", "Bundle", "Finding", "Node", "Pipeline", "check_pipelines", "examine", "failed", "join_site",
+    "make_certificates", "offline_test", "project_of", "serve", "site_authority", "sum_books",
 ]  # fmt: skip

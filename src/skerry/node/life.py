@@ -16,6 +16,7 @@ from skerry.core.units import parse_duration, parse_size
 from skerry.device import OWN_CLIENTS, AuditLog, ClientIds, Refusals
 from skerry.mqtt import Publisher
 from skerry.node.backup import NodeBackup, refuse_half_restored
+from skerry.node.bundles import NodeBundles, settled
 from skerry.node.centre import Centre
 from skerry.node.cluster import Growth, NodeCluster, NodeCommon, Paused, common_bytes
 from skerry.node.connectors import NodeConnectors
@@ -50,7 +51,6 @@ class Node:
     """One node. `run` works until cancelled; `ready` is set when devices may connect and all workers read."""
 
     def __init__(self, config: NodeConfig, clock: Clock | None = None) -> None:
-        self.config = config
         self.version = version("skerry")
         self.ready = asyncio.Event()
         self.trouble = ""
@@ -60,6 +60,7 @@ class Node:
         self._lock = DirectoryLock(data)
         refuse_half_restored(data)
         self._lock.take()
+        self.config = config = settled(config, self._clock)
         self.paused = Paused(data / "paused.json", [spec.name for spec in config.pipelines if spec.paused], self._pause)
         self.cluster = NodeCluster(config, self._clock)
         issuer = load_or_create(data / "keys" / "issuer.seed")
@@ -117,7 +118,7 @@ class Node:
         self.resources, self.schedule = NodeResources(self, self._clock), NodeSchedule(self, self._clock)
         self._schedule()
         self.overuse = Overuse(self, self._clock)
-        self.backup = NodeBackup(self, self._clock)
+        self.backup, self.bundles = NodeBackup(self, self._clock), NodeBundles(self, self._clock)
         self.view = View(self, self._clock)
         self.promises = promises_of(self, self._clock)
         self.tokens = TokenStore(config.token_file, self._clock)
@@ -191,7 +192,7 @@ class Node:
         tasks = [asyncio.create_task(service, name=name) for name, service in zip(names, services, strict=True)]
         tasks += [asyncio.create_task(self.view.describe_models()), asyncio.create_task(self._await_ready())]
         parts = (self.models, self.resources, self.history, self.uplink, self.centre, self.orders, self.overuse, self.connectors,
-                 self.cluster, self.common)  # fmt: skip
+                 self.cluster, self.common, self.bundles)  # fmt: skip
         tasks += [asyncio.create_task(each.run()) for each in parts]
         tasks += [asyncio.create_task(self.refusals.run()), asyncio.create_task(self.tls.run())]
         tasks += [asyncio.create_task(self.growth.run(self.server))]
@@ -378,7 +379,7 @@ class Node:
             found.append(f"{self.link.gone.messages} messages were given up unread (broker.retention)")
         found += [*self.models.warnings(), *self.schedule.warnings(), *self.resources.warnings(), *self.history.warnings()]
         found += [*self.disk.warnings(), *self.storage.warnings(), *self.uplink.warnings()]
-        found += [*self.connectors.warnings(), *self.dashboard.warnings()]
+        found += [*self.connectors.warnings(), *self.dashboard.warnings(), *self.bundles.warnings()]
         if self.serving.restarts.total:
             found.append(self.serving.restarts.sentence("the model server", self.serving.last_words))
         found += [trouble for trouble in (self.trouble, self.server.warning) if trouble]

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from skerry.config import LISTS, NodeConfig, load, show
+from skerry.config import load, show
 from skerry.core import log
 from skerry.core.clock import Clock, to_rfc3339
-from skerry.core.settings import Tables
 from skerry.core.units import show_size
 from skerry.device import DeviceRegistry
 from skerry.http import Request, Response
@@ -19,6 +18,7 @@ from skerry.node.backlog import Backlog
 from skerry.node.books import no_books, sum_books
 from skerry.node.centre import LinkView
 from skerry.node.cluster import ClusterLink, members_by_status
+from skerry.node.live import LIVE_KEYS, READ_ANEW, with_live
 from skerry.node.look import look_at, mark_of
 from skerry.node.outputs import Outputs
 from skerry.pipeline import PipelineSpec
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from skerry.store import KeyValueStore
 
 Row = dict[str, Any]
-LIVE_KEYS = LISTS
 _log = log.get("node")
 
 
@@ -42,7 +41,7 @@ class View:
         self._outputs = Outputs(node.link)
         self.uplink = LinkView(node)
         self.alarms = Alarms(self._outputs, self.store, node.config.store_path, clock)
-        self.connectors = node.connectors
+        self.connectors, self.bundles = node.connectors, node.bundles
         self.cluster = ClusterLink(node.cluster, node.growth, clock)
         self._looked: dict[tuple[str, str], tuple[Any, Row]] = {}
         self._rates: dict[str, deque[tuple[float, int]]] = {}
@@ -157,6 +156,7 @@ class View:
             "resources": node.resources.status(),
             "uplink": node.uplink.status(),
             "connectors": node.connectors.rows(),
+            "bundle": node.bundles.status(),
             "dashboard": node.dashboard.status(),
             "cluster": self.cluster.shown() if node.cluster.enabled else None,
             "ledger": {**sum_books([row["ledger"] for row in pipelines]), "given_up": node.link.gone.messages},
@@ -375,23 +375,15 @@ class View:
         fresh = load(self._node.config.path)
         before = {name: getattr(self._node.config, name) for name in fresh.__struct_fields__ if name != "tables"}
         changed = [name for name, value in before.items() if getattr(fresh, name) != value]
-        fixed = [name for name in changed if name not in LIVE_KEYS]
+        fixed = [name for name in changed if name not in (*LIVE_KEYS, *READ_ANEW)]
         notes = self._node.models.changed_files()
         for note in notes:
             _log.warning(note)
-        if len(fixed) < len(changed):
-            await self._node.replace_pipelines(_with_live(self._node.config, fresh))
+        if not set(changed).isdisjoint(LIVE_KEYS):
+            await self._node.replace_pipelines(with_live(self._node.config, fresh))
             await self.describe_models()
         return {
-            "changed": [name for name in changed if name in LIVE_KEYS],
+            "changed": [name for name in changed if name not in fixed],
             "needs_restart": fixed,
             **({"notes": notes} if notes else {}),
         }
-
-
-def _with_live(running: NodeConfig, fresh: NodeConfig) -> NodeConfig:
-    """What runs, with the parts of another configuration that can change live."""
-    live = {name: fresh.tables.values.get(name, []) for name in LIVE_KEYS}
-    tables = Tables({**running.tables.values, **live}, fresh.tables.origins, fresh.tables.path)
-    lists: dict[str, Any] = {name: getattr(fresh, name) for name in LIVE_KEYS}
-    return msgspec.structs.replace(running, **lists, tables=tables)
