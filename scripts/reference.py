@@ -19,6 +19,7 @@ from skerry.api.handlers import Handlers
 from skerry.cli.app import app
 from skerry.node.metrics import Figures, render
 
+WIDE = 80
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -43,12 +44,13 @@ def cli() -> str:
     group = ""
     for command, inside in leaves(root, context):
         path = inside.command_path
-        first = path.split()[1]
-        if first != group:
+        _, first, *rest = path.split()
+        if rest and first != group:
             group = first
             lines += ["", f"## skerry {group}"]
         usage = " ".join(piece for piece in command.collect_usage_pieces(inside) if piece != "[OPTIONS]")
-        lines += ["", f"### {path}", "", f"`{path} {usage}`".replace(" `", "`"), "", " ".join((command.help or "").split()), ""]
+        lines += ["", f"{'###' if rest else '##'} {path}", "", f"`{f'{path} {usage}'.rstrip()}`", ""]
+        lines += [" ".join((command.help or "").split()), ""]
         lines += _options(command, inside)
     return _joined(lines)
 
@@ -145,11 +147,21 @@ def _methods(kind: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _signature(what: Any) -> str:
+    """On one line where that is short, else a line a parameter."""
     try:
-        found = str(inspect.signature(what))
+        signature = inspect.signature(what)
     except (TypeError, ValueError):
         return "(…)"
-    return re.sub(r" at 0x[0-9a-f]+", "", found)
+    found = re.sub(r" at 0x[0-9a-f]+", "", str(signature))
+    if len(found) <= WIDE:
+        return found
+    lines, named = [], False
+    for each in signature.parameters.values():
+        if each.kind is each.KEYWORD_ONLY and not named:
+            named = True
+            lines.append("    *,")
+        lines.append(re.sub(r" at 0x[0-9a-f]+", "", f"    {each},"))
+    return "(\n" + "\n".join(lines) + "\n)" + found.rpartition(")")[2]
 
 
 def metrics() -> str:

@@ -38,6 +38,7 @@ def assemble(target: Path) -> list[Path]:
         text, linked = page(path)
         there.write_text(text, encoding="utf-8")
         left += linked
+    (target / "wrap.css").write_text(".language-text pre > code { white-space: pre-wrap; }\n", encoding="utf-8")
     (target / "reference").mkdir()
     for name, text in reference.pages().items():
         (target / "reference" / name).write_text(text, encoding="utf-8")

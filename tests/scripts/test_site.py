@@ -34,7 +34,7 @@ def test_the_command_line_is_whole(built: Path) -> None:
     context = root.make_context("skerry", [], resilient_parsing=True)
     paths = [inside.command_path for _, inside in man.leaves(root, context)]
     assert len(paths) > 50
-    assert [path for path in paths if f"\n### {path}\n" not in text] == []
+    assert [path for path in paths if f"## {path}\n" not in text] == []
     assert "| `--scenario NAME` |" in text
 
 
