@@ -96,7 +96,7 @@ class Node:
         sizes = (self._log_bytes, config.broker.max_payload_bytes)
         self.link = Link(
             self._clock, *sizes, age, self.login, self.relays, self.durable, self._partitions, self.devices.store,
-            lambda: self.server.place.replicas,
+            lambda: self.growth.replicas,
         )  # fmt: skip
         self.client_ids = ClientIds(self.link.clients, self._clock, self._is_device, in_use=self.connections.has_client)
         self.login.client_ids = self.client_ids

@@ -8,7 +8,8 @@ from skerry.broker import ALONE
 from skerry.cluster import Servers, write_servers
 from skerry.config import NodeConfig, load
 from skerry.core.clock import SystemClock
-from skerry.node.cluster import NodeCluster, cluster_folder
+from skerry.core.errors import ConfigError
+from skerry.node.cluster import Growth, NodeCluster, cluster_folder
 from skerry.node.cluster.seat import PROMOTED, TURN, Seat
 from skerry.trust import KeyPair, Role
 
@@ -32,6 +33,22 @@ def test_a_node_in_no_cluster_is_alone_whatever_lies_there(tmp_path: Path) -> No
     seat = seat_of(config)
     seat.quiet = True
     assert (seat.state, seat.place()) == ("alone", ALONE)
+
+
+def test_a_log_that_the_cluster_keeps_is_not_left_behind_unasked(tmp_path: Path) -> None:
+    config = written(tmp_path, "enabled = false")
+
+    async def stop() -> None:
+        raise AssertionError("nothing runs")
+
+    def made() -> Growth:
+        return Growth(config, SystemClock(), SEED, NodeCluster(config, SystemClock()), stop)
+
+    growth = made()
+    assert (growth.settled.is_set(), growth.may_serve.is_set(), growth.replicas, growth.place()) == (True, True, 1, ALONE)
+    write_servers(cluster_folder(config), Servers("quay", 3, MEMBERS))
+    with pytest.raises(ConfigError, match="kept by the servers of its cluster"):
+        made()
 
 
 def test_a_founder_goes_from_alone_to_whole_and_is_quiet_only_alone(tmp_path: Path) -> None:

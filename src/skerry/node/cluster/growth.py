@@ -26,12 +26,13 @@ from skerry.cluster import NodeStatus, Servers, Tunnel, carrier, proof_of, read_
 from skerry.config import NodeConfig
 from skerry.core import log
 from skerry.core.clock import SECOND, Clock
-from skerry.core.errors import RejectedError, SkerryError, UnavailableError
+from skerry.core.errors import ConfigError, RejectedError, SkerryError, UnavailableError
 from skerry.core.service import beat
 from skerry.node.cluster.book import ServersBook
 from skerry.node.cluster.member import NodeCluster
 from skerry.node.cluster.placed import RecordsPlace
 from skerry.node.cluster.reach import Reach
+from skerry.node.cluster.replicas import balance
 from skerry.node.cluster.seat import PROMOTED, TURN, Seat
 from skerry.node.cluster.standby import StandbyCopy, renew_records
 
@@ -75,6 +76,11 @@ class Growth:
         if self._seat.state == "promoting":
             # of a promotion that did not come to its end; all that is in there is in the copy
             shutil.rmtree(config.data_dir / "broker" / ALONE.store, ignore_errors=True)
+        if not cluster.enabled and read_servers(self._folder) is not None:
+            raise ConfigError(
+                "the log of this node is kept by the servers of its cluster", where="cluster.enabled",
+                mend=f"set it to true; or remove {self._folder} to begin with an empty log",
+            )  # fmt: skip
         self._enter()
 
     def _enter(self) -> None:
@@ -92,13 +98,18 @@ class Growth:
         """Where the server stands, for its next start."""
         return self._seat.place()
 
+    @property
+    def replicas(self) -> int:
+        """How many servers keep the log."""
+        return self._seat.place().replicas
+
     def records(self) -> RecordsPlace | None:
         """Where the cluster's records are now; None while they are nowhere."""
         server = self._reach.server if self._reach else None
         if self.settled.is_set():
             if server is None or not server.port or server.pid is None or server.place.quiet:
                 return None
-            return RecordsPlace(((server.host, server.port),), server.user, server.password, server.place.replicas)
+            return RecordsPlace(((server.host, server.port),), server.user, server.password, self.replicas)
         if self._tunnel.port and self._tunnel.login[0] and not self._seat.founder:
             return RecordsPlace((("127.0.0.1", self._tunnel.port),), *self._tunnel.login, 0)
         return None
@@ -328,27 +339,13 @@ class Growth:
         elif said.turn == servers.turn and said.state == "whole" and said != servers and self._name in dict(said.members):
             write_servers(self._folder, said)
         if said is not None and self._cluster.leads:
-            await self._let_go(book, said, revision)
+            await balance(self._there, book, said, revision, self._config.cluster.replicas)
         await asyncio.to_thread(self._clear_away, servers.store)
 
     async def remove(self, node: str) -> None:
         """A node is gone for good: its server goes too, as soon as there are enough others. Raises `UnavailableError`."""
         if self._seat.state == "whole":
             await ServersBook(await self._there.own()).take_out(node)
-
-    async def _let_go(self, book: ServersBook, servers: Servers, revision: int) -> None:
-        """Take servers out whose nodes are gone for good; the streams that they kept are given to others."""
-        names, _ = await book.gone()
-        for node in names:
-            left = tuple(each for each in servers.members if each[0] != node)
-            if len(left) < servers.replicas:
-                continue
-            if left != servers.members:
-                await self._there.forget(node)
-                await book.put(msgspec.structs.replace(servers, members=left), revision)
-                _log.info(f"the server of {node} is none of the cluster's any more")
-            await book.take_back(node)
-            return
 
     async def _tell_whole(self) -> None:
         """Tell the others; the file here says it already."""
