@@ -14,6 +14,7 @@ from bench.inference import ROWS as INFERENCE
 from bench.leak import ROWS as LEAK
 from bench.logins import ROWS as LOGINS
 from bench.millions import millions
+from bench.page import ROWS as PAGE
 from bench.ready import ROWS as READY
 from bench.refusals import ROWS as REFUSALS
 from bench.rows import ROWS as MAIN_JOB
@@ -34,6 +35,7 @@ GROUPS = {
     "runtime": {**RUNTIME, **LEAK},
     "uplink": {**UPLINK, **UPLINK_P99},
     "cluster": CLUSTER,
+    "page": PAGE,
 }
 ROWS = {name: measure for rows in GROUPS.values() for name, measure in rows.items()}
 RESULTS = {group: "RESULTS.md" if group == "main" else f"RESULTS-{group}.md" for group in GROUPS}

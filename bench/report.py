@@ -90,6 +90,12 @@ ABOUT = {
         "each acknowledgement) and a `ClusterManager` that runs its share of six partitions. From the moment of kill -9 until",
         "others have run all that the dead one had. The partitions do nothing, so loading of a checkpoint is not in it.",
     ],
+    "page": [
+        "# Measured: the page",
+        "Medians of the rounds; the peer is the same node without a page. A real Chromium on the same machine (nice 10: it would",
+        "be on another) has the overview, a pipeline and the log open. An update is timed from the arrival of its message over the",
+        "WebSocket until the frame that shows it is drawn, so it holds the wait for the next frame (up to 17 ms) too.",
+    ],
     "devices": [
         "# Measured: devices",
         "Medians of the rounds, devices on the same cores.",

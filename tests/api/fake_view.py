@@ -17,6 +17,7 @@ from skerry.store import KeyValueStore, StorageConfig
 from tests.api.fake_bundles import FakeBundles
 from tests.api.fake_cluster import FakeCluster
 from tests.api.fake_connectors import FakeConnectors
+from tests.api.fake_journal import FakeJournal
 from tests.api.fake_uplink import FakeUplink
 from tests.api.noted import Noted
 
@@ -77,6 +78,8 @@ class FakeView:
         self.uplink = FakeUplink()
         self.alarms = FakeAlarms()
         self.connectors, self.bundles = FakeConnectors(), FakeBundles()
+        self.connectors = FakeConnectors()
+        self.journal = FakeJournal()
         self.cluster = FakeCluster()
         self.paused: set[str] = set()
         self.letters: dict[str, list[Row]] = {"bearing": [], "level": []}
@@ -193,6 +196,9 @@ class FakeView:
             self.streams -= 1
             self.closed.set()
 
+    def windows(self, name: str) -> list[Row]:
+        return [{"key": "pump-1", "end": "2026-01-01T00:00:00.000Z", "score": 0.5}] if name == "bearing" else []
+
     def metrics(self) -> str:
         return 'skerry_messages_received_total{pipeline="bearing"} 1204\n'
 
@@ -223,6 +229,11 @@ class FakeView:
             raise RejectedError("the file is no ONNX model", where=file)
         given = {"labels": labels, "threshold": threshold, "features": features, "convert": convert}
         return {"name": name, "version": version or "3", "state": "staged", **given}
+
+    async def model_upload(self, name: str, file: bytes, version: str | None) -> Row:
+        if not file.startswith(b"\x08"):
+            raise RejectedError("the file is no ONNX model", where="upload.onnx")
+        return {"name": name, "version": version or "3", "state": "staged", "size": len(file)}
 
     async def model_activate(self, name: str, version: str) -> None:
         if version not in ("1", "2"):

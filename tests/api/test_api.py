@@ -90,6 +90,11 @@ async def test_models_are_added_switched_shadowed_and_removed(tmp_path: Path) ->
         given = {"labels": ["good", "bad"], "threshold": 0.5, "features": ["a", "b"], "convert": True}
         added = await client.post(f"{V1}/models", {"name": "bearing", "file": "/tmp/n.onnx", **given})
         assert added == {"name": "bearing", "version": "3", "state": "staged", **given}
+        sent = await client.upload(f"{one}/upload?version=4", b"\x08model", "application/octet-stream")
+        assert sent == {"name": "bearing", "version": "4", "state": "staged", "size": 6}
+        for wrong in (b"", b"no model"):
+            with pytest.raises(RejectedError):
+                await client.upload(f"{one}/upload", wrong, "application/octet-stream")
         assert (await client.post(f"{one}/activate", {"version": "1"}))["active"] == "1"
         assert (await client.post(f"{one}/activate", {"version": "2"}))["active"] == "2"
         assert (await client.post(f"{one}/rollback"))["active"] == "1"

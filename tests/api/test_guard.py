@@ -100,6 +100,8 @@ def test_what_the_browser_says_of_itself(site: str, may_post: bool) -> None:
         ("none", "GET", "/healthz/../api/v1/node", False),
         ("all", "GET", "/api/v1/tokens", True),
         ("read", "GET", "/api/v1/tokens", False),
+        ("read", "GET", "/api/v1/log", False),
+        ("read", "GET", "/api/v1/audit", False),
         ("read", "GET", "/v2/health/ready", True),
         ("read", "POST", "/v2/models/x/infer", False),
     ],

@@ -32,6 +32,7 @@ OPERATE = {
     f"POST {API}/cluster/step-down",
     f"POST {API}/cluster/members/{{id}}/drain",
     f"POST {API}/cluster/members/{{id}}/resume",
+    f"GET {API}/log",
 }
 UPLINK = {f"POST {API}/uplink/receive"}
 INGEST = {f"POST {API}/ingest/{{name}}"}
@@ -41,10 +42,12 @@ ADMIN = {
     f"POST {API}/cluster/promote",
     f"POST {API}/cluster/approve",
     f"DELETE {API}/cluster/members/{{id}}",
+    f"GET {API}/audit",
     f"GET {API}/tokens",
     f"POST {API}/tokens",
     f"DELETE {API}/tokens/{{name}}",
     f"POST {API}/models",
+    f"POST {API}/models/{{name}}/upload",
     f"DELETE {API}/models/{{name}}/versions/{{version}}",
     f"POST {API}/devices",
     f"DELETE {API}/devices/{{id}}",

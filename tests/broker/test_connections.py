@@ -8,6 +8,7 @@ import pytest
 from skerry.broker import Connections, ConnectRequest, Decision, Refusal, WireClient
 from skerry.broker import connections as module
 from skerry.broker.config import SYSTEM
+from skerry.core.clock import SECOND, SystemClock
 from skerry.core.errors import UnavailableError
 from tests.broker.callout_rig import PASSWORDS, Mqtt, Rig, rig, within
 from tests.broker.test_callout import NOT_AUTHORISED, Ports, granted
@@ -78,6 +79,31 @@ async def test_a_kick_ends_all_of_one_device_and_nothing_of_others(house: House,
         async with on.mqtt("a", "d1") as again:
             assert again.code == 0
     assert house.opened == 1
+
+
+@pytest.mark.asyncio
+async def test_who_is_there_and_who_was(house: House, tmp_path: Path, free_ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE", 2)
+    began = SystemClock().now()
+    async with HouseRig(house, tmp_path, free_ports) as on, on.mqtt("a", "d1") as one, on.mqtt("b", "d1"):
+        async with on.mqtt("c", "d2"):
+            await one.publish("devices/d1/x")
+            for _ in range(600):
+                found = await house.connections.presence()
+                if found["d1"].messages:
+                    break
+                await asyncio.sleep(0.05)
+            assert (found["d1"].connections, sorted(found["d1"].client_ids), found["d2"].connections) == (2, ["a", "b"], 1)
+            assert began - SECOND < found["d1"].since <= found["d1"].last < SystemClock().now() + SECOND
+            assert set(await house.connections.presence("d2")) == {"d2"}
+            assert await house.connections.presence("nobody") == {}
+        for _ in range(600):
+            gone = (await house.connections.presence("d2"))["d2"]
+            if not gone.connections:
+                break
+            await asyncio.sleep(0.05)
+        assert (gone.connections, gone.client_ids) == (0, [])
+        assert gone.last >= found["d2"].since
 
 
 @pytest.mark.asyncio

@@ -1,12 +1,14 @@
 """What people do on the pages, in a real browser on a real node: each reaches the node, and what fails says why."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.dashboard.conftest import ON, page_of
 from tests.dashboard.test_pages import AUDIT, PIPELINE, Visit, publish
+from tests.fixtures.models import adding
 from tests.fixtures.node import RunningNode, until
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ def test_a_pipeline_is_paused_and_its_dead_letters_are_retried_and_forgotten(bro
     way = page.get_by_role("list", name="The way of a message")
     assert "devices/+/level" in way.inner_text()
     assert "score above 5" in way.inner_text()
+    scores = page.get_by_role("region", name="Scores")
+    label = str(scores.get_by_role("img").first.get_attribute("aria-label"))
+    assert label == "Scores of the last windows: tank<1> 9 score, fires at 5 5 score, clears at 2 2 score"
     page.get_by_role("button", name="Pause").click()
     until(lambda: node.pipeline("level")["state"] == "paused", 20, "it is paused")
     page.get_by_text("they wait in the log").first.wait_for()
@@ -89,6 +94,9 @@ def test_history_is_chosen_zoomed_compared_and_exported(browser: "Browser", node
     page.get_by_role("button", name=other, exact=True).click()
     page.get_by_label("Show").select_option("each in its own plot")
     until(lambda: plot.locator("figure, .empty").count() == 2, 20, "two plots")
+    page.get_by_role("region", name="Alarms meanwhile").get_by_text("tank<1> firing: level 9.000").wait_for()
+    page.locator("select").nth(2).select_option("left out")
+    page.get_by_role("region", name="Alarms meanwhile").wait_for(state="detached")
     with page.expect_download() as awaited:
         page.get_by_role("button", name="Export as CSV").click()
     lines = awaited.value.path().read_text().splitlines()
@@ -120,5 +128,63 @@ def test_an_alarm_is_acknowledged_commented_on_and_shelved(browser: "Browser", n
     assert page.evaluate(AUDIT) == []
     page = visit.go("/")
     page.get_by_text("No alarm is firing.").wait_for()  # what is shelved is out of sight
+    assert visit.faults == []
+    visit.close()
+
+
+def test_the_log_and_the_audit_log_are_filtered_and_held(browser: "Browser", node: RunningNode) -> None:
+    with node.client() as client:
+        client.post("/api/v1/devices", {"id": "heard-of"})
+    visit = Visit(browser, page_of(node))
+    page = visit.go("/log")
+    log = page.get_by_role("region", name="Log", exact=True)
+    log.get_by_text("the dashboard is on http").first.wait_for()
+    page.get_by_label("Part").select_option("dashboard")
+    until(lambda: set(log.locator("tbody td:nth-child(3)").all_inner_texts()) == {"dashboard"}, 30, "lines of that part alone")
+    page.get_by_label("Which log").select_option("the audit log: who got in, who changed what")
+    audit = page.get_by_role("region", name="Audit log")
+    page.get_by_label("Device or token").fill("heard-of")
+    until(lambda: audit.locator("tbody tr").count() == 1, 30, "one line")
+    assert "device added" in audit.inner_text()
+    page.get_by_role("button", name="Hold still").click()
+    audit.get_by_text("held: 1 lines").wait_for()
+    with node.client() as client:
+        client.post("/api/v1/devices/heard-of/revoke")
+    page.wait_for_timeout(2500)
+    assert "device revoked" not in audit.inner_text()
+    page.get_by_role("button", name="Follow").click()
+    audit.get_by_text("device revoked").wait_for()
+    assert page.evaluate(AUDIT) == []
+    assert visit.faults == []
+    visit.close()
+
+
+def test_a_model_is_uploaded_activated_and_rolled_back(browser: "Browser", node: RunningNode, tmp_path: Path) -> None:
+    visit = Visit(browser, page_of(node))
+    page = visit.go("/models")
+    page.get_by_role("textbox", name="Model").fill("adder")
+    page.get_by_role("button", name="Upload").click()
+    page.get_by_text("choose a file first").wait_for()
+    wrong = tmp_path / "wrong.onnx"
+    wrong.write_bytes(b"no model")
+    for at, file in enumerate((wrong, adding(tmp_path / "1.onnx", 1.0), adding(tmp_path / "2.onnx", 2.0))):
+        page.get_by_label("ONNX file").set_input_files(file)
+        page.get_by_role("button", name="Upload").click()
+        told = f"adder@{at} is staged" if at else "upload.onnx"
+        page.locator(".q-notification", has_text=told).first.wait_for(timeout=60_000)
+    page.get_by_role("link", name="adder@2").click()
+    page.get_by_role("heading", level=1, name="adder").wait_for()
+    for version in ("1", "2"):
+        page.locator("select").select_option(version)
+        page.get_by_role("button", name="Activate").click()
+        page.get_by_text(f"active: {version}", exact=True).wait_for(timeout=60_000)
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    page.get_by_text("active: 1", exact=True).wait_for()
+    with node.client() as client:
+        assert client.get("/api/v1/models/adder")["active"] == "1"
+        noted = client.get("/api/v1/audit", {"name": "adder"})["entries"]
+    assert [entry["event"] for entry in noted[:3]] == ["model added", "model added", "model activated"]
+    assert page.evaluate(AUDIT) == []
     assert visit.faults == []
     visit.close()

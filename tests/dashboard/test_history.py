@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.core.units import parse_duration
-from skerry.dashboard.history import LEAST_S, MOST_S, POINTS, Stretch, csv, drawn, points_of
+from skerry.dashboard.history import LEAST_S, MOST_MARKS, MOST_S, POINTS, Stretch, csv, drawn, keys_of, marks_of, points_of
 
 NOW = 1_796_095_063
 
@@ -51,3 +51,16 @@ def test_an_answer_of_the_api_is_drawn_and_exported_as_it_is() -> None:
     assert drawn(both, Stretch(), NOW, together=False).count("<figure") == 2
     assert "nothing was kept" in drawn({"a": []}, Stretch(), NOW, together=True)
     assert "Nothing is chosen" in drawn({}, Stretch(), NOW, together=True)
+
+
+def test_alarms_are_marked_where_they_fired_and_cleared_and_told_in_words() -> None:
+    assert keys_of(["pump-1/sensors/x", "bearing/pump-1/score"]) == ["pump-1", "sensors", "bearing"]
+    event = {"key": "<pump>", "pipeline": "bearing", "score": 9.0, "end": "2026-12-01T03:17:40.000Z"}
+    marks = marks_of([{**event, "state": state} for state in ("firing", "info", "cleared")])
+    assert [(mark.at, mark.tone) for mark in marks] == [(NOW - 3, "bad"), (NOW - 3, "good")]
+    assert len(marks_of([{**event, "state": "firing"}] * 300)) == MOST_MARKS
+    points = {"pump-1/sensors/x": [(float(NOW - 9), 1.0), (float(NOW), 2.0)]}
+    shown = drawn(points, Stretch(60), NOW, True, marks)
+    assert shown.count('class="mark bad"') == 2  # at the width of a desk and of a phone
+    assert "&lt;pump&gt; firing: bearing 9.000" in shown
+    assert "Alarms meanwhile" not in drawn(points, Stretch(60, NOW - 100), NOW, True, marks)

@@ -27,7 +27,7 @@ sinks = ["event", "history"]
 """
 PAGES = (
     "/", "/alarms", "/pipelines", "/pipelines/level", "/devices", "/devices/tank", "/models",
-    "/data", "/uplink", "/cluster", "/storage",
+    "/data", "/uplink", "/cluster", "/storage", "/log",
 )  # fmt: skip
 SIZES = ((1440, 900, "light"), (390, 844, "dark"))
 

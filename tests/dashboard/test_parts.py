@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from skerry.dashboard import alarms, devices, models, pipelines, plant
+from skerry.dashboard import alarms, cluster, devices, journal, models, pipelines, plant
+from skerry.dashboard.history import Stretch
 from skerry.dashboard.overview import head, overview, pipelines_table
 
 Row = dict[str, Any]
@@ -26,17 +27,26 @@ EVENT: Row = {
 
 def test_the_way_of_a_message_has_its_figures_on_the_arrows() -> None:
     drawn = pipelines.flow(PIPELINE)
-    for words in ("12.3 /s, 3 waiting, 1 dead", "session 5s", "score above 5", "critical, for 2", "4 windows", "p99 –"):
+    assert '<span class="wrong">1 refused' in drawn
+    for words in ("12.3 /s", "3 waiting", "session 5s", "score above 5", "critical, for 2", "4 windows", "p99 –"):
+        assert words in drawn
+    failing = {**PIPELINE, "ledger": {**BOOKS, "dead_letters": {"score-nan": 2}}}
+    drawn = pipelines.flow(failing, [{"waiting": 7, "failure": "the broker is away"}])
+    for words in ('<span class="wrong">2 failed', "0 refused", "7 waiting", "the broker is away"):
         assert words in drawn
     assert "degraded: history-raw" in pipelines.pipeline_head(PIPELINE)
 
 
-def test_scores_stand_beside_the_bound_of_their_rule() -> None:
-    drawn = pipelines.scores([EVENT, {**EVENT, "end": "2026-12-01T00:00:02.000Z", "score": 1.0}], PIPELINE["config"]["rule"])
-    assert "tone-threshold" in drawn
-    assert "bound 5" in drawn
-    assert "tone-threshold" not in pipelines.scores([EVENT], None)
-    assert "no event yet" in pipelines.scores([], None)
+def test_scores_stand_beside_the_bounds_of_their_rule() -> None:
+    windows = [{"key": EVIL, "end": f"2026-12-01T00:00:0{at}.000Z", "score": float(at)} for at in range(3)]
+    drawn = pipelines.scores(windows, {"field": "score", "above": 5.0, "clear_below": 2.0})
+    for words in ("tone-threshold", "fires at 5", "tone-clear", "clears at 2"):
+        assert words in drawn
+    assert "fires at 1" in pipelines.scores(windows, {"field": "score", "above": None, "below": 1.0})
+    assert "tone-threshold" not in pipelines.scores(windows, {"field": "mean", "above": 5.0})
+    assert "No window was scored" in pipelines.scores([], None)
+    many = [{**windows[0], "key": f"pump-{at}"} for at in range(9)]
+    assert "Of 9 devices" in pipelines.scores(many, None)
 
 
 def test_a_dead_letter_says_why_and_is_cut_where_it_is_long() -> None:
@@ -56,9 +66,11 @@ def test_nothing_of_others_becomes_markup_anywhere() -> None:
     alarm |= {"state": "firing", "last": None, "acknowledged": doing, "shelved": None, "comments": [doing]}
     drawn = [
         pipelines.pipelines([{**PIPELINE, "name": EVIL}]), pipelines.flow(PIPELINE), pipelines.last_events([EVENT]),
-        pipelines.scores([EVENT], None), pipelines.books(PIPELINE), devices.devices([named], {EVIL: 1}), devices.device(named),
-        models.models([version]), models.model({"name": EVIL, "active": EVIL, "drift": drift, "shadow": EVIL}),
-        plant.uplink({"uplink": {EVIL: EVIL, "sentence": EVIL}}), plant.cluster({"cluster": {"members": [{"id": EVIL}]}}),
+        pipelines.scores([EVENT], None), pipelines.books(PIPELINE), devices.devices([named], {EVIL: 1}, 0),
+        devices.device(named, 0),
+        models.models([version]), models.model({"name": EVIL, "active": EVIL, "drift": drift, "shadow": {"version": EVIL}}),
+        plant.uplink({"uplink": {EVIL: EVIL, "sentence": EVIL}}),
+        cluster.members([{"id": EVIL, "partitions": [EVIL], "leader": True}]),
         overview({"node": EVIL, "warnings": [EVIL]}, [], [alarm]), alarms.alarm(alarm),
         alarms.alarms({"alarms": [alarm, {**alarm, "shelved": doing}, {**alarm, "state": "cleared"}], "complete": False}),
     ]  # fmt: skip
@@ -69,8 +81,8 @@ def test_nothing_of_others_becomes_markup_anywhere() -> None:
 @pytest.mark.parametrize(
     ("drawn", "mend"),
     [
-        (pipelines_table([]), "skerry.toml"), (devices.devices([], {}), "Add one"), (models.models([]), "skerry model add"),
-        (plant.uplink({"uplink": None}), "uplink.url"), (plant.cluster({"cluster": None}), "[cluster]"),
+        (pipelines_table([]), "skerry.toml"), (devices.devices([], {}, 0), "Add one"), (models.models([]), "skerry model add"),
+        (plant.uplink({"uplink": None}), "uplink.url"), (cluster.alone(), "[cluster]"),
         (overview({}, [], []), "No alarm is firing"), (overview({}, [], None), "may not read events"),
     ],
 )  # fmt: skip
@@ -89,3 +101,57 @@ def test_a_node_that_is_not_ready_says_why_first() -> None:
     drawn = head({"node": "box", "ready": False, "reason": "the broker is starting"})
     assert "not ready" in drawn
     assert "The broker is starting." in drawn
+
+
+def test_lines_of_a_log_stand_newest_first_with_what_is_beside_them() -> None:
+    entries = [
+        {"timestamp": "2026-12-01T00:00:01.000Z", "level": "info", "part": "broker", "event": "the oldest"},
+        {"timestamp": "2026-12-01T00:00:02.000Z", "level": "error", "part": "node", "event": EVIL, "device": "pump-1"},
+    ]
+    drawn = journal.drawn("log", {"entries": entries, "whole": False}, held=True)
+    assert drawn.index("device pump-1") < drawn.index("the oldest")
+    assert "held: 2 lines" in drawn
+    assert "were not looked at" in drawn
+    assert "<script" not in drawn
+    noted = [{"timestamp": "2026-12-01T00:00:01Z", "event": "device added", "by": "token:me", "address": "10.0.0.9", "id": "x-1"}]
+    for words in ("device added", "token:me", "10.0.0.9", "id x-1"):
+        assert words in journal.drawn("audit", {"entries": noted, "whole": True}, held=False)
+    assert "No line fits" in journal.drawn("log", {"entries": [], "whole": True}, held=False)
+
+
+def test_a_device_is_drawn_with_its_channels_and_what_it_was_refused() -> None:
+    now = 1_796_095_063
+    row = {"id": "pump", "kind": "password", "created": None, "topics": [], "connected": True}
+    row["last_seen"] = "2026-12-01T03:17:40.000Z"
+    drawn = devices.device({**row, "refused": {"publish": 2, "last_topic": "devices/other/x"}}, now * 1_000_000)
+    for words in ("connected", "3 s ago", "devices/other/x"):
+        assert words in drawn
+    assert "away" in devices.devices([{**row, "connected": False}], {}, 0)
+    assert "revoked" in devices.devices([{**row, "revoked": "2026-12-01T03:17:40.000Z"}], {"wrong": 0}, 0)
+    assert "No log-in was refused" in devices.devices([row], {"wrong": 0}, 0)
+    found = {"pump/sensors/x": [(now - 2.0, 1.0), (now - 1.0, 4.0)], "pump/sensors/y": []}
+    plots = devices.channels(found, Stretch(300), now, more=True)
+    assert (plots.count("<figure"), plots.count("nothing in the last five minutes")) == (1, 1)
+    assert 'href="/data"' in plots
+    assert "Nothing of it is in the history yet." in devices.channels({}, Stretch(300), now, more=False)
+    assert "may not." in devices.attempts(None, "may not")
+    refused = {"timestamp": "2026-12-01T03:17:40.000Z", "event": "log-in refused", "reason": EVIL}
+    assert "&lt;script" in devices.attempts([refused])
+
+
+def test_a_cluster_says_who_leads_what_runs_where_and_what_is_wrong() -> None:
+    found = {"sentence": "2 of 3 nodes are online; box leads", "leader": "box", "epoch": 3, "nodes": 3, "unplaced": ["level/1"]}
+    drawn = cluster.state(found)
+    for words in ("2 of 3 nodes are online; box leads.", "Work without a place", "level/1"):
+        assert words in drawn
+    assert "no quorum" not in drawn
+    assert "no quorum" in cluster.state({**found, "no_quorum_since": "2026-12-01T03:17:40.000Z"})
+    rows = [{"id": "barn", "status": "Maintenance", "reason": "drained by ops", "partitions": ["level/0", "level/2"]}]
+    for words in ("drained", "level/0, level/2", "drained by ops"):
+        assert words in cluster.members(rows)
+    assert "No members" in cluster.members([])
+    assert cluster.pending([]) == ""
+    assert "4711" in cluster.pending([{"node": EVIL, "address": EVIL, "code": "4711"}])
+    moved = [{"at": "2026-12-01T03:17:40.000Z", "node": "barn", "kind": "status", "before": "Online", "after": "Suspect"}]
+    assert "Online → Suspect" in cluster.changes(moved)
+    assert "Nothing has changed" in cluster.changes([])

@@ -256,3 +256,11 @@ def test_what_was_taken_in_is_not_taken_again() -> None:
     assert [event["score"] for event in events(runner.outputs)] == [3.0]
     feed(runner, log_of(sample(T, value) for value in (1, 2, 3)))
     assert (runner.state.cursor, runner.state.ledger.received) == (3, 1)
+
+
+def test_the_last_windows_are_kept_to_be_looked_at_whether_or_not_they_are_events() -> None:
+    spec = spec_of(rule={"field": "score", "above": 1e9})
+    values = [*range(40), math.inf]
+    runner = run(spec, log_of(sample(T + at, value) for at, value in enumerate(values)))
+    assert events(runner.outputs) == []
+    assert [(key, score) for key, _, score in runner.recent] == [("d", float(value)) for value in range(8, 40)]

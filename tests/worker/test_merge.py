@@ -42,7 +42,7 @@ def full(seed: int) -> PipelineReport:
         recent_p50_ms=draw.uniform(0, 5), recent_p99_ms=draw.uniform(5, 9), age=age, age_p50_ms=draw.uniform(0, 5),
         age_p99_ms=draw.uniform(5, 9), infer_seconds=1.5, model="m", version="2",
         drift=DriftReport("learned", 500, seed, seed),
-        models=[did("2", seed)], shadow=beside("3", seed),
+        models=[did("2", seed)], shadow=beside("3", seed), recent=[("d", seed, 0.5)],
     )  # fmt: skip
 
 

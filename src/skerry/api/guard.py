@@ -78,7 +78,7 @@ def _check_scope(request: Request, scope: Scope | None, held: Iterable[Scope]) -
 def _open_here(request: Request, policy: Policy, scope: Scope) -> bool:
     if policy.loopback == "none" or not _is_near(request):
         return False
-    return policy.loopback == "all" or (request.method in SAFE and scope != "admin")
+    return policy.loopback == "all" or (request.method in SAFE and scope not in ("operate", "admin"))
 
 
 def _is_near(request: Request) -> bool:

@@ -13,6 +13,7 @@ from skerry.api.bundles import BundleHandlers
 from skerry.api.cluster import ClusterHandlers
 from skerry.api.connectors import ConnectorHandlers
 from skerry.api.endpoints import API, Endpoint, Parameter, openapi
+from skerry.api.journal import JournalHandlers
 from skerry.api.kv_handlers import KvHandlers
 from skerry.api.messages import MessageHandlers
 from skerry.api.series import SeriesHandlers
@@ -22,12 +23,14 @@ from skerry.api.tokens import TokenStore
 from skerry.api.uplink import UplinkHandlers
 from skerry.api.view import NodeView, Row
 from skerry.core.clock import SystemClock
-from skerry.core.errors import suggestion
+from skerry.core.errors import RejectedError, suggestion
 from skerry.http import NotFoundError, Request, Response, Route, Stream, json_response
 
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _SEQUENCES = 2**63 - 1
 INFERENCE_BODY = 64 * 1024 * 1024  # bytes: tensors are larger than anything else that is sent
+MODEL_BODY = 64 * 1024 * 1024
+_VERSION = Parameter("version", "what the version is called; the next number by default")
 _PIPELINE = Parameter("pipeline", "only of this pipeline")
 _KEY = Parameter("key", "only of this key (device)")
 _OVER = Parameter("over", "the last so long, such as 30d; without it all that is known")
@@ -104,6 +107,7 @@ class Handlers:
             Endpoint("GET", one, self.pipeline, "One pipeline"),
             Endpoint("POST", f"{one}/pause", self.pause, "Take no more messages; they wait in the log", event="pipeline paused"),
             Endpoint("POST", f"{one}/resume", self.resume, "Go on where it paused", event="pipeline resumed"),
+            Endpoint("GET", f"{one}/windows", self.windows, "The last windows that were scored, oldest first: key, end and score"),
             Endpoint("GET", f"{one}/deadletters", self.deadletters, "Dead letters, oldest first", (_LIMIT, _AFTER)),
             Endpoint(
                 "POST", f"{one}/deadletters/retry", self.deadletters_retry, "Process all dead letters again",
@@ -145,6 +149,7 @@ class Handlers:
             *UplinkHandlers(self._view).endpoints(),
             *AlarmHandlers(self._view).endpoints(),
             *ConnectorHandlers(self._view).endpoints(),
+            *JournalHandlers(self._view).endpoints(),
             *ClusterHandlers(self._view).endpoints(),
             Endpoint("GET", f"{API}/config", self.config, "Every setting, its value and where that comes from"),
             Endpoint("POST", f"{API}/config/reload", self.reload, "Read the configuration again", event="configuration reloaded"),
@@ -169,6 +174,10 @@ class Handlers:
             Endpoint(
                 "POST", f"{API}/models", self.model_add, "Add a version from a file on this computer; it is tried and left staged",
                 status=201, body=arguments.schema(NewModel), event="model added",
+            ),
+            Endpoint(
+                "POST", f"{one}/upload", self.model_upload, "Add a version: the body is the ONNX file; it is tried and left staged",
+                (_VERSION,), status=201, max_body=MODEL_BODY, event="model added",
             ),
             Endpoint("GET", one, self.model, "One model: its versions, what they do, and what happened to them"),
             Endpoint(
@@ -222,6 +231,10 @@ class Handlers:
         await self._view.resume(name)
         return json_response(self._pipeline(name))
 
+    async def windows(self, request: Request) -> Response:
+        arguments.query(request, ())
+        return json_response({"windows": self._view.windows(self._known(request))})
+
     async def deadletters(self, request: Request) -> Response:
         name = self._known(request)
         given = arguments.query(request, ("limit", "after"))
@@ -263,6 +276,12 @@ class Handlers:
     async def model_add(self, request: Request) -> Response:
         new = arguments.body(request, NewModel)
         return json_response(await self._view.model_add(**msgspec.structs.asdict(new)), 201)
+
+    async def model_upload(self, request: Request) -> Response:
+        given = arguments.query(request, ("version",))
+        if not request.body:
+            raise RejectedError("the body is empty", where=request.path, mend="send the ONNX file as it is")
+        return json_response(await self._view.model_upload(request.params["name"], request.body, given.get("version") or None), 201)
 
     async def model_activate(self, request: Request) -> Response:
         name = self._model(request)["name"]

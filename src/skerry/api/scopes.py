@@ -24,6 +24,8 @@ _TABLE: tuple[tuple[str, str, Scope | None], ...] = (
     ("POST", r"/v2/repository(/.*)?", "operate"),  # load and unload, however the name is escaped
     ("GET POST", r"/v2(/.*)?", "infer"),
     ("GET POST DELETE", r"/api/v1/tokens(/.*)?", "admin"),
+    ("GET", r"/api/v1/log", "operate"),  # it may name who is where
+    ("GET", r"/api/v1/audit", "admin"),
     ("GET", r"/metrics|/api/v1/.*", "read"),
     ("POST", r"/api/v1/uplink/receive", "uplink"),
     ("POST", r"/api/v1/ingest/[^/]+", "ingest"),

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from skerry.core.journal import Sieve
 from skerry.http import Request, Response
 
 if TYPE_CHECKING:
@@ -134,6 +135,19 @@ class AlarmsView(Protocol):
         ...
 
 
+class JournalView(Protocol):
+    """The node's log and its audit log."""
+
+    async def log(self, sieve: Sieve, last: int) -> Row:
+        """`{entries: [{timestamp, level, event, part, ...}], whole}`, oldest first, without secrets; `whole`: nothing older that
+        fits was left unread. Raises `UnavailableError`."""
+        ...
+
+    async def audit(self, sieve: Sieve, last: int) -> Row:
+        """The same of the audit log: `{timestamp, event, by, address, reason, ...}`."""
+        ...
+
+
 class NodeView(Protocol):
     """A node as its API sees it.
 
@@ -166,6 +180,11 @@ class NodeView(Protocol):
         """What fires, and what people did about it."""
         ...
 
+    @property
+    def journal(self) -> JournalView:
+        """What the node wrote down of itself."""
+        ...
+
     def ready(self) -> tuple[bool, str]:
         """Whether the node does its work, and why not (or what it does) in one sentence."""
         ...
@@ -190,6 +209,10 @@ class NodeView(Protocol):
 
     def pipeline(self, name: str) -> Row | None:
         """One pipeline, with what the configuration says about it in `config`."""
+        ...
+
+    def windows(self, name: str) -> list[Row]:
+        """`{key, end, score}` of the last windows that a pipeline scored, oldest first; of very fast ones a sample."""
         ...
 
     async def events(
@@ -242,6 +265,10 @@ class NodeView(Protocol):
         Raises `RejectedError` with what is wrong with the file."""
         ...
 
+    async def model_upload(self, name: str, file: bytes, version: str | None) -> Row:
+        """The same with what is in the file."""
+        ...
+
     async def model_activate(self, name: str, version: str) -> None:
         """Switch to a version. Raises `ConfigError` or `RejectedError` for one that is not there or not fit."""
         ...
@@ -259,7 +286,8 @@ class NodeView(Protocol):
         ...
 
     async def devices(self) -> list[Row]:
-        """`{id, kind, created, revoked, topics}` each; no secret."""
+        """`{id, kind, created, revoked, topics, connected, last_seen, since, messages, bytes}` each; no secret. `connected` is None
+        where the broker does not say; `last_seen`: when it last said something or left, since the broker started."""
         ...
 
     def device_nodes(self) -> list[Row]:

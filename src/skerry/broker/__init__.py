@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from skerry.broker.callers import Callers
     from skerry.broker.callout import Callout
     from skerry.broker.claims import ConnectRequest, Decision, Grant, Refusal
-    from skerry.broker.connections import Connections
+    from skerry.broker.connections import Connections, Presence
     from skerry.broker.crowding import SHARE, end_crowding
     from skerry.broker.growth import SavedStream, load_streams, save_streams, saved_streams, whole
     from skerry.broker.jetstream import Stored, api, kv_entry, kv_get, kv_put, read_page, store_all
@@ -46,6 +46,7 @@ __getattr__ = lazy(
         "Callers": "callers",
         "Callout": "callout",
         "Connections": "connections",
+        "Presence": "connections",
         "ConnectRequest": "claims",
         "Decision": "claims",
         "Frame": "wire",
@@ -98,9 +99,10 @@ __getattr__ = lazy(
 
 __all__ = [
     "AGENT", "ALONE", "LOG", "MIB", "SHARE", "BrokerConfig", "Bucket", "Callers", "Callout", "ConnectRequest", "Connections",
-    "Decision", "Frame", "Grant", "Kept", "LogReader", "Login", "NatsServer", "Place", "Position", "Refusal", "RemoteClient",
-    "Routes", "SavedStream", "Stored", "StreamPlan", "TlsPort", "Violation", "WireClient", "api", "bucket_plan",
-    "end_crowding", "ensure", "fill_to", "find_binary", "header_fields", "kv_entry", "kv_get", "kv_put", "load_streams", "log_plan",
+    "Decision", "Frame", "Grant", "Kept", "LogReader", "Login", "NatsServer", "Place", "Position", "Presence", "Refusal",
+    "RemoteClient", "Routes", "SavedStream", "Stored", "StreamPlan", "TlsPort", "Violation", "WireClient", "api", "bucket_plan",
+    "end_crowding", "ensure", "fill_to", "find_binary", "header_fields", "kv_entry", "kv_get", "kv_put", "load_streams",
+    "log_plan",
     "parse_address", "position", "push_out", "read_kept", "read_page", "restore_stream", "save_streams", "saved_streams",
     "sequence_at", "session_floor", "store_all", "stream_names", "stream_state", "take_snapshot", "to_subject", "to_topic",
     "trim", "whole",

@@ -6,15 +6,31 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from skerry.broker.wire import WireClient
+from skerry.core.clock import from_rfc3339
 from skerry.core.errors import UnavailableError
 
 MOST_REMEMBERED = 4096
 PAGE = 1024
 MOST_PAGES = 100
+MOST_PRESENT = 16 * PAGE
 _ALL_STATES = 2
 _CLOSING_S = (0.0, 0.02, 0.1)
 """A connection that is ending is for a moment neither among the open nor among the closed ones."""
+
+
+class Presence(msgspec.Struct):
+    """What the server knows of one device: how many connections it has, their client ids, since when, when it last said
+    something or left (microseconds; 0: not known), and what came over the open ones."""
+
+    connections: int = 0
+    client_ids: list[str] = []
+    since: int = 0
+    last: int = 0
+    messages: int = 0
+    bytes: int = 0
 
 
 class Connections:
@@ -78,6 +94,19 @@ class Connections:
         """Whether a client with this id is connected. Raises `UnavailableError`."""
         return bool(await self._find(mqtt_client=client_id))
 
+    async def presence(self, device: str = "") -> dict[str, Presence]:
+        """Who is there, and who was lately, by device; of one device or of all. Of more than `MOST_PRESENT` connections some are
+        left out. Raises `UnavailableError`."""
+        found: dict[str, Presence] = {}
+        given = {"user": device} if device else {}
+        for at in range(0, MOST_PRESENT, PAGE):
+            page = await self._find(state=_ALL_STATES, offset=at, **given)
+            for one in page:
+                _add(found.setdefault(str(one.get("authorized_user", "")), Presence()), one)
+            if len(page) < PAGE:
+                break
+        return found
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
@@ -111,3 +140,25 @@ class Connections:
             if self._client is None or self._client.closed.done():
                 self._client = await self._connect()
             return self._client
+
+
+def _add(found: Presence, one: dict[str, Any]) -> None:
+    """One connection, open or closed, to what is known of its device."""
+    at = [_moment(one.get(name)) for name in ("last_activity", "stop")]
+    found.last = max(found.last, *at)
+    if one.get("stop"):
+        return
+    found.connections += 1
+    began = _moment(one.get("start"))
+    found.since = min(found.since or began, began)
+    found.messages += int(one.get("in_msgs") or 0)
+    found.bytes += int(one.get("in_bytes") or 0)
+    if client_id := one.get("mqtt_client"):
+        found.client_ids.append(str(client_id))
+
+
+def _moment(text: object) -> int:
+    try:
+        return max(0, from_rfc3339(str(text))) if text else 0
+    except ValueError:
+        return 0

@@ -46,7 +46,14 @@ def configure(level: str = "info", file: Path | None = None, *, quiet: bool = Fa
         os.close(os.open(file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
         rotated = logging.handlers.RotatingFileHandler(file, maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES)
         rotated.setFormatter(
-            structlog.stdlib.ProcessorFormatter(processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared)
+            structlog.stdlib.ProcessorFormatter(
+                processors=[
+                    _with_part,
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    structlog.processors.JSONRenderer(),
+                ],
+                foreign_pre_chain=shared,
+            )
         )
         handlers.append(rotated)
     logging.basicConfig(handlers=handlers or [logging.NullHandler()], level=level.upper(), force=True)
@@ -88,6 +95,12 @@ def _without_rich() -> Iterator[None]:
         yield
     finally:
         del sys.modules["rich"]
+
+
+def _with_part(_: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Which part of the node says it: the room, or a library's logger."""
+    entry.setdefault("part", entry["_record"].name.removeprefix("skerry."))
+    return entry
 
 
 def _harmless(_: object, __: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -19,6 +19,7 @@ from skerry.dashboard.frame import ASSETS, Desk, frame, opened
 from skerry.dashboard.login import login_page
 from skerry.dashboard.pages import PAGES
 from skerry.dashboard.sessions import COOKIE, Session, Sessions
+from skerry.dashboard.uploads import Uploads
 from skerry.dashboard.watch import Watches
 from skerry.http import UnauthorizedError
 
@@ -172,6 +173,7 @@ def make_app(policy: Policy, sessions: Sessions, watches: Watches) -> ASGIApp:
     app.add_route("/login", entry.show, methods=["GET"])
     app.add_route("/login", entry.take, methods=["POST"])
     app.add_route("/logout", entry.leave, methods=["POST"])
+    app.add_route("/upload/models/{name}", Uploads(watches, _KEY).take, methods=["POST"])
     app.mount("/assets", StaticFiles(directory=ASSETS))
     for path, title, build in PAGES:
         _add_page(watches, path, title, build)

@@ -25,6 +25,7 @@ PAGES = (
     ("/uplink", "Uplink"),
     ("/cluster", "Cluster"),
     ("/storage", "Storage"),
+    ("/log", "Log"),
 )
 HEAD = """<link rel="stylesheet" href="/assets/style.css"><script src="/assets/theme.js"></script>"""
 
@@ -45,6 +46,11 @@ class Desk:
     def status(self) -> Row:
         """The node's, as it was a moment ago."""
         return self.watch.status
+
+    @property
+    def now(self) -> int:
+        """Microseconds since the epoch."""
+        return self.watch.now
 
     async def part(self, draw: Callable[[], Awaitable[Html]], every: int = 1) -> Live:
         """A part of the page that is drawn again every so many seconds."""

@@ -1,12 +1,13 @@
 """The history's page: which stretch is shown at which resolution, and what is drawn and exported. Pure."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
-from skerry.core.clock import to_rfc3339
-from skerry.dashboard.html import Html, card, count, empty, h
-from skerry.dashboard.plot import Line, Point, plot
+from skerry.core.clock import from_rfc3339, to_rfc3339
+from skerry.dashboard.html import Html, card, count, empty, h, join, moment, score, table
+from skerry.dashboard.plot import Line, Mark, Point, plot
 
 SECOND = 1_000_000
 SPANS = {
@@ -16,6 +17,9 @@ SPANS = {
 LEAST_S, MOST_S = 10, 5 * 31_536_000
 POINTS = 400
 MOST_SERIES = 6
+MOST_KEYS, MOST_MARKS = 6, 100
+_TONES = {"firing": "bad", "cleared": "good"}
+Row = dict[str, Any]
 
 
 class Stretch(msgspec.Struct, frozen=True):
@@ -67,8 +71,29 @@ def points_of(answer: Mapping[str, Sequence[object]]) -> list[Point]:
     return found
 
 
-def drawn(found: Mapping[str, list[Point]], stretch: Stretch, now: int, together: bool) -> Html:
-    """The chosen series, in one plot or each in its own."""
+def keys_of(names: Sequence[str]) -> list[str]:
+    """The devices that series may be of: a channel's name begins with it, a score's has it behind the pipeline."""
+    return list(dict.fromkeys(part for name in names for part in name.split("/")[:2]))[:MOST_KEYS]
+
+
+def marks_of(events: Sequence[Row]) -> list[Mark]:
+    """Where alarms fired and cleared, the last `MOST_MARKS`."""
+    found = [
+        Mark(from_rfc3339(event["end"]) / SECOND, _words(event), tone)
+        for event in events
+        if (tone := _TONES.get(str(event["state"])))
+    ]
+    return sorted(found, key=lambda mark: mark.at)[-MOST_MARKS:]
+
+
+def _words(event: Row) -> str:
+    return f"{event['key']} {event['state']}: {event['pipeline']} {score(event['score'])}"
+
+
+def drawn(
+    found: Mapping[str, list[Point]], stretch: Stretch, now: int, together: bool, marks: Sequence[Mark] = ()
+) -> Html:
+    """The chosen series, in one plot or each in its own, with what happened meanwhile."""
     if not found:
         return card("Plot", empty("Nothing is chosen.", "Choose series on the list: up to six are compared."), wide=True)
     begin, end = stretch.bounds(now)
@@ -77,12 +102,21 @@ def drawn(found: Mapping[str, list[Point]], stretch: Stretch, now: int, together
     lines = [Line(name, points, str(at)) for at, (name, points) in enumerate(found.items())]
     groups = [lines] if together else [[line] for line in lines]
     plots = [
-        plot(group, ", ".join(line.name for line in group), "", span=span)
+        plot(group, ", ".join(line.name for line in group), "", span=span, marks=marks)
         if any(line.points for line in group)
         else empty(f"{', '.join(line.name for line in group)}: nothing was kept in this stretch.")
         for group in groups
     ]
-    return card("Plot", h("div", *plots, class_="stack"), note=note, wide=True)
+    return join([card("Plot", h("div", *plots, class_="stack"), note=note, wide=True), _told(marks, span)])
+
+
+def _told(marks: Sequence[Mark], span: tuple[float, float]) -> Html | None:
+    """What the marks stand for, the newest first."""
+    seen = [mark for mark in marks if span[0] <= mark.at <= span[1]]
+    if not seen:
+        return None
+    rows = [(moment(to_rfc3339(round(mark.at * SECOND))), mark.words) for mark in reversed(seen)]
+    return card("Alarms meanwhile", table("Alarms meanwhile", ("When (UTC)", "What"), rows), wide=True)
 
 
 def csv(found: Mapping[str, list[Point]]) -> str:

@@ -9,14 +9,16 @@ from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import SkerryError
 from skerry.dashboard.controls import Field, button
 from skerry.dashboard.frame import Desk, trouble_card
-from skerry.dashboard.history import MOST_SERIES, SPANS, Stretch, csv, drawn, listed, points_of
+from skerry.dashboard.history import MOST_SERIES, SPANS, Row, Stretch, csv, drawn, keys_of, listed, marks_of, points_of
 from skerry.dashboard.html import Html, h
 from skerry.dashboard.live import Live
-from skerry.dashboard.plot import Point
+from skerry.dashboard.plot import Mark, Point
 
 API = "/api/v1/series"
 LISTED = 60
 Redraw = Callable[[], Awaitable[None]]
+EVENTS = 500
+MARKED = "marked in the plot"
 TOGETHER, APART = "in one plot", "each in its own plot"
 
 
@@ -30,6 +32,8 @@ class Browser:
         self.chosen: list[str] = []
         self.together = True
         self.found: dict[str, list[Point]] = {}
+        self.marked = True
+        self.marks: list[Mark] = []
 
     @property
     def now(self) -> int:
@@ -43,12 +47,22 @@ class Browser:
             answer = await self._desk.client.get(f"{API}/{quote(name, safe='')}", self.stretch.query(self.now))
             found[name] = points_of(answer)
         self.found = found
+        self.marks = await self._happened() if self.marked else []
+
+    async def _happened(self) -> list[Mark]:
+        """Alarms of the chosen series' devices in the stretch: of each, the first some of them."""
+        begin, end = self.stretch.bounds(self.now)
+        events: list[Row] = []
+        for key in keys_of(self.chosen):
+            asked = {"key": key, "since": begin, "limit": EVENTS}
+            events += (await self._desk.client.get("/api/v1/events", asked))["events"]
+        return [mark for mark in marks_of(events) if begin <= mark.at <= end]
 
     async def draw(self) -> Html:
         """The plot; what follows is asked for anew."""
         if self.stretch.end is None or set(self.found) != set(self.chosen):
             await self.ask()
-        return drawn(self.found, self.stretch, self.now, self.together)
+        return drawn(self.found, self.stretch, self.now, self.together, self.marks)
 
 
 async def history_page(desk: Desk) -> None:
@@ -73,6 +87,7 @@ async def history_page(desk: Desk) -> None:
     with ui.element("div").classes("form"):
         span = Field("Stretch", "1 hour", choices=list(SPANS), changed=lambda: show(Stretch(SPANS[span.value])))
         how = Field("Show", TOGETHER, choices=[TOGETHER, APART], changed=lambda: show(browser.stretch))
+        what = Field("Alarms", MARKED, choices=[MARKED, "left out"], changed=lambda: show(browser.stretch))
     with ui.element("div").classes("actions"):
         button("Zoom in", lambda: show(browser.stretch.zoomed(0.5, browser.now)))
         button("Zoom out", lambda: show(browser.stretch.zoomed(2.0, browser.now)))
@@ -87,6 +102,7 @@ async def history_page(desk: Desk) -> None:
 
     async def show(stretch: Stretch) -> None:
         browser.stretch, browser.together, browser.found = stretch, how.value == TOGETHER, {}
+        browser.marked = what.value == MARKED
         await redraw()
 
     async def redraw() -> None:

@@ -104,15 +104,17 @@ def pill(word: object, tone: str = "") -> Html:
     return h("span", h("i", aria_hidden="true"), word, class_=f"pill {tone}".strip())
 
 
-def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]], numbers: Iterable[int] = ()) -> Html:
-    """A table that becomes a list of cards on a phone. `numbers`: columns set to the right."""
+def table(
+    caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]], numbers: Iterable[int] = (), look: str = ""
+) -> Html:
+    """A table that becomes a list of cards on a phone. `numbers`: columns set to the right. `look`: a class of its own."""
     right = set(numbers)
     head = h("tr", *[h("th", text, scope="col", class_="num" if at in right else None) for at, text in enumerate(heads)])
     body = [
         h("tr", *[h("td", cell, class_="num" if at in right else None, data_label=heads[at]) for at, cell in enumerate(row)])
         for row in rows
     ]
-    return h("table", h("caption", caption, class_="unseen"), h("thead", head), h("tbody", *body))
+    return h("table", h("caption", caption, class_="unseen"), h("thead", head), h("tbody", *body), class_=look or None)
 
 
 def empty(sentence: object, *more: object) -> Html:

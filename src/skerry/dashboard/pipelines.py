@@ -30,26 +30,42 @@ def _steps(row: Row) -> str:
     return f"degraded: {', '.join(shed)}" if isinstance(shed, list) and shed else ""
 
 
-def flow(row: Row) -> Html:
-    """Source, window, model, rule and sinks; on each arrow what goes along it."""
+# Dead letters that come of scoring; all others are of what came.
+_SCORING = frozenset({"feature-error", "model-error", "score-nan", "poison"})
+
+
+def flow(row: Row, sinks: Sequence[Row] = ()) -> Html:
+    """Source, window, model, rule and sinks; on each arrow what goes along it, how long it takes, and what goes wrong."""
     config, books = row["config"], row["ledger"]
     source, window, rule = config["source"], config["window"], config.get("rule")
-    dead = sum(books["dead_letters"].values())
-    boxes: list[tuple[str, str, str]] = [("Source", source["topic"], f"{source['format']}, {count(row['keys'])} devices")]
-    arrows = [f"{rate(row['rate'])}, {count(row['lag'])} waiting, {count(dead)} dead"]
-    boxes.append(("Window", _window(window), f"{count(books['open'])} messages in open windows"))
-    arrows.append(f"{count(row['windows'])} windows, {count(books.get('late_samples'))} late")
-    boxes.append(("Model", row.get("model") or "none: the first feature is the score", _features(config.get("features"))))
-    arrows.append(f"p50 {ms(row['latency_ms']['p50'])}, p99 {ms(row['latency_ms']['p99'])}")
-    boxes.append(("Rule", _rule(rule), _patience(rule)))
-    arrows.append(f"{count(row['events'])} events")
-    boxes.append(("Sinks", ", ".join(sink["kind"] for sink in config["sinks"]) or "event", ""))
+    dead = books["dead_letters"]
+    failed = sum(number for reason, number in dead.items() if reason in _SCORING)
+    refused, late = sum(dead.values()) - failed, books.get("late_samples") or 0
+    waiting = sum(int(sink.get("waiting") or 0) for sink in sinks)
+    trouble = next((str(sink["failure"]) for sink in sinks if sink.get("failure")), "")
+    boxes: list[tuple[str, str, str]] = [
+        ("Source", source["topic"], f"{source['format']}, {count(row['keys'])} devices"),
+        ("Window", _window(window), f"{count(books['open'])} messages in open windows"),
+        ("Model", row.get("model") or "none: the first feature is the score", _features(config.get("features"))),
+        ("Rule", _rule(rule), _patience(rule)),
+        ("Sinks", ", ".join(sink["kind"] for sink in config["sinks"]) or "event", ""),
+    ]
+    arrows: list[list[tuple[str, bool]]] = [
+        [(rate(row["rate"]), False), (f"{count(row['lag'])} waiting", False), (f"{count(refused)} refused", refused > 0)],
+        [(f"{count(row['windows'])} windows", False), (f"{count(late)} late", late > 0)],
+        [
+            (f"p50 {ms(row['latency_ms']['p50'])}", False), (f"p99 {ms(row['latency_ms']['p99'])}", False),
+            (f"{count(failed)} failed", failed > 0),
+        ],
+        [(f"{count(row['events'])} events", False), (f"{count(waiting)} waiting", False), (trouble, True)],
+    ]  # fmt: skip
     parts: list[Html] = []
     for at, (name, what, more) in enumerate(boxes):
         inside = [h("b", name), h("span", what), h("span", more, class_="soft") if more else None]
         parts.append(h("li", *inside, class_="box"))
         if at < len(arrows):
-            parts.append(h("li", h("span", arrows[at]), class_="arrow"))
+            lines = [h("span", words, class_="wrong" if wrong else None) for words, wrong in arrows[at] if words]
+            parts.append(h("li", h("span", *lines, class_="on"), class_="arrow"))
     return h("ol", *parts, class_="flow", aria_label="The way of a message")
 
 
@@ -74,20 +90,34 @@ def _patience(rule: Mapping[str, Any] | None) -> str:
     return f"{rule['severity']}, for {rule['for']}" if rule else ""
 
 
-def scores(events: Sequence[Row], rule: Mapping[str, Any] | None) -> Html:
-    """The last events' scores, a line a device, and the bound of the rule."""
-    keys = list(dict.fromkeys(event["key"] for event in events))[:MOST_KEYS]
+def scores(windows: Sequence[Row], rule: Mapping[str, Any] | None) -> Html:
+    """The last windows' scores, a line a device, and the bounds of the rule."""
+    keys = list(dict.fromkeys(window["key"] for window in reversed(windows)))
     if not keys:
-        return empty("There is no event yet.", "One comes when the rule decides, or, without a rule, when a window closes.")
+        return empty("No window was scored yet.", "One is when it closes: its time is over, or it is full.")
     lines = [
-        Line(key, [(from_rfc3339(event["end"]) / 1e6, event["score"]) for event in events if event["key"] == key], str(at))
-        for at, key in enumerate(keys)
+        Line(key, [(from_rfc3339(window["end"]) / 1e6, window["score"]) for window in windows if window["key"] == key], str(at))
+        for at, key in enumerate(sorted(keys[:MOST_KEYS]))
     ]
     times = [at for line in lines for at, _ in line.points]
-    bound = (rule or {}).get("above") if (rule or {}).get("above") is not None else (rule or {}).get("below")
-    if bound is not None and (rule or {}).get("field") == "score":
-        lines.append(Line(f"bound {bound:g}", [(min(times), bound), (max(times), bound)], "threshold"))
-    return plot(lines, "Scores of the last events", "score", zero=True)
+    drawn = [*lines, *[_bound(name, at, times) for name, at in _bounds(rule)]]
+    rest = len(keys) - MOST_KEYS
+    more = h("p", f"Of {count(len(keys))} devices, the {MOST_KEYS} that were scored last.", class_="soft") if rest > 0 else None
+    return join([plot(drawn, "Scores of the last windows", "score", zero=True), more])
+
+
+def _bounds(rule: Mapping[str, Any] | None) -> list[tuple[str, float]]:
+    """Where the rule fires and where it clears, where it looks at the score."""
+    if not rule or rule.get("field") != "score":
+        return []
+    fires = rule.get("above") if rule.get("above") is not None else rule.get("below")
+    clears = rule.get("clear_below") if rule.get("above") is not None else rule.get("clear_above")
+    found = [] if fires is None else [("fires", float(fires))]
+    return found + ([("clears", float(clears))] if clears is not None and clears != fires else [])
+
+
+def _bound(name: str, at: float, times: Sequence[float]) -> Line:
+    return Line(f"{name} at {at:g}", [(min(times), at), (max(times), at)], "threshold" if name == "fires" else "clear")
 
 
 def last_events(events: Sequence[Row]) -> Html:

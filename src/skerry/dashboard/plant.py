@@ -1,4 +1,4 @@
-"""The node beside its pipelines: uplink, cluster and storage. Pure."""
+"""The node beside its pipelines: uplink and storage. Pure."""
 
 from typing import Any
 
@@ -46,27 +46,6 @@ def uplink(found: Row) -> Html:
         body = card("Link", h("p", state, f" {own.get('sentence', '')}"), _named(own), wide=True)
     centre = card("Received from other nodes", _named(received), wide=True) if received else Html("")
     return titled("Uplink", body, centre)
-
-
-def cluster(status: Row) -> Html:
-    """Members, leader and placement."""
-    found = status.get("cluster")
-    if not found:
-        mend = "With [cluster] enabled in skerry.toml several boxes work as one."
-        body = card("Cluster", empty("One node, no cluster.", mend), wide=True)
-        return titled("Cluster", body)
-    members = found.get("members") or []
-    rows = [
-        (
-            h("b", row.get("id")), pill(row.get("status"), "good" if row.get("status") == "Online" else "warn"),
-            row.get("address") or "–", ", ".join(row.get("capabilities") or []) or "–",
-        )
-        for row in members
-    ]  # fmt: skip
-    table_ = table("Members", ("Node", "Status", "Address", "Capabilities"), rows) if rows else empty("No members are known.")
-    rest = {key: value for key, value in found.items() if key != "members"}
-    listed = card("Members", h("p", found.get("sentence", "")), table_, wide=True)
-    return titled("Cluster", listed, card("State", _named(rest), wide=True))
 
 
 def storage(status: Row) -> Html:

@@ -21,6 +21,14 @@ class Line(msgspec.Struct, frozen=True):
     tone: str = "0"
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """Something that happened at a moment (Unix seconds): a line across the plot. `tone`: good, warn or bad."""
+
+    at: float
+    words: str
+    tone: str = "warn"
+
+
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     """No more than `most` points that keep what stands out: of each stretch the lowest and the highest, in their order."""
     if len(points) <= most:
@@ -80,31 +88,41 @@ class _Frame(msgspec.Struct, frozen=True):
 
 
 def plot(
-    lines: Sequence[Line], label: str, unit: str, *, height: int = 220, zero: bool = False, span: tuple[float, float] | None = None
-) -> Html:
+    lines: Sequence[Line], label: str, unit: str, *, height: int = 220, zero: bool = False, span: tuple[float, float] | None = None,
+    marks: Sequence[Mark] = (),
+) -> Html:  # fmt: skip
     """Lines over time (Unix seconds), with round numbers on both axes, a legend, and its last values in words for readers."""
     drawn = [msgspec.structs.replace(line, points=thin(line.points)) for line in lines]
     x, y = span or _span(drawn), _bounds(drawn, zero)
     words = _words(label, lines, unit)
-    pictures = [_picture(drawn, x, y, height, width, words) for width in (1108, 360)]
+    seen = [mark for mark in marks if x[0] <= mark.at <= x[1]]
+    pictures = [_picture(drawn, seen, x, y, height, width, words) for width in (1108, 360)]
     legend = [h("li", h("i", class_=f"key tone-{line.tone}", aria_hidden="true"), line.name) for line in lines if line.name]
     return h("figure", h("figcaption", h("span", unit, class_="unit"), h("ul", *legend, class_="legend")), *pictures)
 
 
-def _picture(drawn: Sequence[Line], x: tuple[float, float], y: tuple[float, float], height: int, width: int, words: str) -> Html:
+Span = tuple[float, float]
+
+
+def _picture(drawn: Sequence[Line], marks: Sequence[Mark], x: Span, y: Span, height: int, width: int, words: str) -> Html:
     """The plot at one width: broad for a desk, narrow for a phone; the style shows one of both."""
     frame = _Frame(56, 12, width - 68, height - 40, x, y)
     parts: list[Html] = []
-    marks = ticks(*y)
-    for value in marks:
+    levels = ticks(*y)
+    for value in levels:
         _, at = frame.place(x[0], value)
         parts += [
             h("line", x1="56", x2=str(width - 12), y1=f"{at:.1f}", y2=f"{at:.1f}", class_="grid"),
-            h("text", _number(value, marks), x="50", y=f"{at + 4:.1f}", text_anchor="end"),
+            h("text", _number(value, levels), x="50", y=f"{at + 4:.1f}", text_anchor="end"),
         ]
     for at in _moments(*x, 6 if width > 500 else 3):
         where, _ = frame.place(at, y[0])
-        parts.append(h("text", _clock(at, x[1] - x[0]), x=f"{where:.1f}", y=str(height - 8), text_anchor="middle"))
+        side = "end" if where > width - 40 else "middle"  # what stands at the edge must not be cut
+        parts.append(h("text", _clock(at, x[1] - x[0]), x=f"{min(where, width - 12.0):.1f}", y=str(height - 8), text_anchor=side))
+    for mark in marks:
+        where, _ = frame.place(mark.at, y[0])
+        line = h("line", x1=f"{where:.1f}", x2=f"{where:.1f}", y1="12", y2=str(height - 28), class_=f"mark {mark.tone}")
+        parts.append(h("g", h("title", mark.words), line))
     parts += [h("path", d=_path(line.points, frame), class_=f"line tone-{line.tone}") for line in drawn]
     look = "plot broad" if width > 500 else "plot narrow"
     return h("svg", *parts, viewBox=f"0 0 {width} {height}", class_=look, role="img", aria_label=words)

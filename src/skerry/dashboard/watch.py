@@ -49,6 +49,11 @@ class Watch:
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def now(self) -> int:
+        """Microseconds since the epoch, by this computer's clock."""
+        return self._clock.now()
+
     async def __aenter__(self) -> Self:
         await self.client.__aenter__()
         return self

@@ -53,9 +53,13 @@ class AsyncClient:
         """The JSON answer to GET."""
         return await self._ask("GET", with_query(path, query))
 
-    async def post(self, path: str, body: object = None) -> Any:
-        """The JSON answer to POST; None where there is none."""
-        return await self._ask("POST", path, body)
+    async def post(self, path: str, body: object = None, *, timeout: float = 0.0) -> Any:
+        """The JSON answer to POST; None where there is none. `timeout` in seconds, for what takes longer than the others."""
+        return await self._ask("POST", path, body, timeout)
+
+    async def upload(self, path: str, body: bytes, content_type: str, *, timeout: float = 0.0) -> Any:
+        """The JSON answer to POST of bytes as they are."""
+        return await self._send("POST", path, body, {"Content-Type": content_type}, timeout)
 
     async def delete(self, path: str) -> Any:
         """The JSON answer to DELETE; None where there is none."""
@@ -85,14 +89,16 @@ class AsyncClient:
         assert self._session is not None, "use it as `async with AsyncClient(…)`"
         return self._session
 
-    async def _ask(self, method: str, path: str, body: object = None) -> Any:
+    async def _ask(self, method: str, path: str, body: object = None, timeout: float = 0.0) -> Any:
+        sent = None if body is None else msgspec.json.encode(body)
+        return await self._send(method, path, sent, {} if sent is None else {"Content-Type": "application/json"}, timeout)
+
+    async def _send(self, method: str, path: str, sent: bytes | None, headers: Mapping[str, str], timeout: float) -> Any:
         import aiohttp  # late: it takes a third of a second
 
-        sent = None if body is None else msgspec.json.encode(body)
-        headers = {} if sent is None else {"Content-Type": "application/json"}
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        until = aiohttp.ClientTimeout(total=timeout or self._timeout)
         try:
-            async with self._open.request(method, path, data=sent, headers=headers, timeout=timeout) as answer:
+            async with self._open.request(method, path, data=sent, headers=headers, timeout=until) as answer:
                 await _check(answer)
                 return self._target.decode(await answer.read())
         except (TimeoutError, aiohttp.ClientError, OSError) as error:

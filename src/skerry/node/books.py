@@ -1,6 +1,9 @@
-"""The ledgers of pipelines: an empty one, and several as one."""
+"""The ledgers of pipelines: an empty one, and several as one; and the last windows of several workers in their order."""
 
+from collections.abc import Iterable
 from typing import Any
+
+from skerry.core.clock import to_rfc3339
 
 Row = dict[str, Any]
 
@@ -21,3 +24,9 @@ def sum_books(all_books: list[Row]) -> Row:
             else:
                 total[name] += value
     return total
+
+
+def last_windows(parts: Iterable[Iterable[tuple[str, int, float]]]) -> list[Row]:
+    """The windows that workers told of, by their ends, oldest first."""
+    found = sorted((window for part in parts for window in part), key=lambda window: window[1])
+    return [{"key": key, "end": to_rfc3339(end), "score": score} for key, end, score in found]

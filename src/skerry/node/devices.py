@@ -1,9 +1,15 @@
 """The node's devices: their records in the broker's bucket, their log-in there, and their log-in over HTTP."""
 
+from typing import Any
+
+from skerry.broker import Connections, Presence
 from skerry.config import NodeConfig
-from skerry.core.clock import Clock
+from skerry.core.clock import Clock, to_rfc3339
+from skerry.core.errors import UnavailableError
 from skerry.device import Attempts, AuditLog, BrokerLogin, DeviceAuthenticator, DeviceRegistry, Holding, TokenLogin
 from skerry.node.link import DEVICES, LinkedBucket
+
+Row = dict[str, Any]
 
 
 class NodeDevices:
@@ -47,3 +53,23 @@ class NodeDevices:
     def refused(self) -> dict[str, int]:
         """Refused log-ins by reason, over MQTT and HTTP together."""
         return dict(self.login.refused + self.tokens.refused)
+
+
+async def with_presence(rows: list[Row], connections: Connections) -> list[Row]:
+    """Rows of devices with whether each is connected and when it was last there; None where the broker does not say."""
+    try:
+        seen = await connections.presence(rows[0]["id"] if len(rows) == 1 else "")
+    except UnavailableError:
+        return [{**row, "connected": None, "last_seen": None, "since": None} for row in rows]
+    nobody = Presence()
+    return [{**row, **_presence(seen.get(row["id"], nobody))} for row in rows]
+
+
+def _presence(found: Presence) -> Row:
+    return {
+        "connected": found.connections > 0,
+        "last_seen": to_rfc3339(found.last) if found.last else None,
+        "since": to_rfc3339(found.since) if found.since else None,
+        "messages": found.messages,
+        "bytes": found.bytes,
+    }

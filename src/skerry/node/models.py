@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -111,6 +112,13 @@ class NodeModels:
             self._tell(name, added.version, "added")
             await self._push()
             return self._row(added)
+
+    async def upload(self, name: str, file: bytes, version: str) -> Row:
+        """Keep what is in a file as `add` does; what is refused leaves nothing behind."""
+        with TemporaryDirectory(prefix="skerry-model-") as folder:
+            path = Path(folder) / "upload.onnx"
+            await asyncio.to_thread(path.write_bytes, file)
+            return await self.add(name, str(path), version, {})
 
     async def activate(self, name: str, version: str) -> None:
         """Try a version in a process of its own, switch to it, and watch it."""

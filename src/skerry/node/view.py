@@ -15,9 +15,11 @@ from skerry.http import Request, Response
 from skerry.inference import ModelConfig
 from skerry.node.alarms import Alarms
 from skerry.node.backlog import Backlog
-from skerry.node.books import no_books, sum_books
+from skerry.node.books import last_windows, no_books, sum_books
 from skerry.node.centre import LinkView
 from skerry.node.cluster import ClusterLink, members_by_status
+from skerry.node.devices import with_presence
+from skerry.node.journal import Journal
 from skerry.node.live import LIVE_KEYS, READ_ANEW, with_live
 from skerry.node.look import look_at, mark_of
 from skerry.node.outputs import Outputs
@@ -43,6 +45,7 @@ class View:
         self.alarms = Alarms(self._outputs, self.store, node.config.store_path, clock)
         self.connectors, self.bundles = node.connectors, node.bundles
         self.cluster = ClusterLink(node.cluster, node.growth, clock)
+        self.journal = Journal(node.config.data_dir)
         self._looked: dict[tuple[str, str], tuple[Any, Row]] = {}
         self._rates: dict[str, deque[tuple[float, int]]] = {}
 
@@ -134,6 +137,9 @@ class View:
             if spec.name == name:
                 return {**row, "config": msgspec.to_builtins(spec)}
         return None
+
+    def windows(self, name: str) -> list[Row]:
+        return last_windows(worker.windows.get(name, ()) for worker in self._node.pool.workers)
 
     async def status(self) -> Row:
         node = self._node
@@ -246,6 +252,9 @@ class View:
         given = {"labels": labels, "threshold": threshold, "features": features, "convert": convert}
         return await self._node.models.add(name, file, version or "", given)
 
+    async def model_upload(self, name: str, file: bytes, version: str | None) -> Row:
+        return await self._node.models.upload(name, file, version or "")
+
     async def model_activate(self, name: str, version: str) -> None:
         await self._node.models.activate(name, version)
 
@@ -318,15 +327,16 @@ class View:
         return self._node.devices.registry
 
     async def devices(self) -> list[Row]:
-        return await self._registry.rows()
+        return await with_presence(await self._registry.rows(), self._node.connections)
 
     def device_nodes(self) -> list[Row]:
         return self._node.common.nodes()
 
     async def device(self, id: str) -> Row | None:
-        row = await self._registry.row(id)
-        if row is None:
+        found = await self._registry.row(id)
+        if found is None:
             return None
+        row = (await with_presence([found], self._node.connections))[0]
         last = self._node.login.last(id)
         row["last_login"] = {"at": to_rfc3339(last.at), "address": last.address} if last else None
         return {**row, "client_ids": self._node.client_ids.of(id), "refused": self._node.refusals.of(id)}

@@ -5,6 +5,7 @@ decide them must store the state before it publishes the outputs (`held`).
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ from skerry.window.windower import silent_watermark, windower
 POISON = "poison"
 SCORE_NAN = "score-nan"
 BATCH = 512
+MOST_RECENT = 32
 MOST_NUMBERS = 1_000_000
 
 
@@ -65,6 +67,7 @@ class Runner:
         self.outputs: list[Output] = []
         self.latencies_ms: list[float] = []
         self.ages_ms: list[float] = []
+        self.recent: deque[tuple[str, int, float]] = deque(maxlen=MOST_RECENT)  # key, end, score: to be looked at, no state
         self._letters: list[DeadLetter] = []
         self._now = now
         self._poison = frozenset(poison)
@@ -378,6 +381,8 @@ class Runner:
                 if latency:
                     self.latencies_ms.append(latency)
                     self.ages_ms.append(max(0.0, (now - window.end) / 1000))
+        last = zip(windows[-MOST_RECENT:], scores.scores[-MOST_RECENT:], strict=True)
+        self.recent.extend((window.key, window.end, score) for window, score in last if math.isfinite(score))
         for moved in self._drift.observe(windows, scores.table, self._stage.watched, self._stage.scorer):
             ledger.events += 1
             self.outputs.append(event_output(moved))

@@ -54,6 +54,7 @@ def merge_parts(one: PipelineReport, other: PipelineReport) -> PipelineReport:
         allowed=max(one.allowed, other.allowed),
         over=max(one.over, other.over),
         breaches=one.breaches + other.breaches,
+        recent=sorted([*one.recent, *other.recent], key=lambda window: (window[1], *window)),
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
@@ -34,6 +35,9 @@ Breach = Callable[[str, int, int], Awaitable[float | None]]
 """Pipeline, the bytes that it used and those that it may; the seconds until it may try again, None: it is quarantined."""
 
 
+Window = tuple[str, int, float]
+"""Key, end in microseconds, and score."""
+SHOWN_WINDOWS = 200
 Breached = Callable[[str, str], None]
 """Told of each time that a worker or a pipeline has taken more memory than it may: who, and a sentence."""
 
@@ -53,6 +57,7 @@ class Worker:
         self._log_end = log_end
         self._breach, self._breached = breach, breached
         self._breaches: dict[str, int] = {}
+        self.windows: dict[str, deque[Window]] = {}
         self._for_others = self._told = False
         self._child: Child | None = None
         self._trace = plan.run_dir / f"worker-{index}.trace"
@@ -192,7 +197,11 @@ class Worker:
             _log.warning(f"worker {self.index} said what is no report: {error}")
         if self.report.ready:
             self.first_ready.set()
-        for name, report in self.report.pipelines.items():
+        reports = self.report.pipelines
+        self.windows = {name: self.windows.get(name) or deque(maxlen=SHOWN_WINDOWS) for name in reports}
+        for name, report in reports.items():
+            self.windows[name].extend(report.recent)
+            report.recent = []
             await self._judge(name, report)
 
     async def _judge(self, name: str, report: PipelineReport) -> None:

@@ -131,6 +131,7 @@ class PipelineReport(msgspec.Struct):
 
     Attributes:
         latency: from the arrival at the broker to the event. age: from the end of the window, by the device's clock, to the event.
+        recent: key, end (microseconds) and score of windows since the report before, the last some of them.
         memory: bytes that the worker grew by while this pipeline was fed. over: what it was when it was stopped for that, until it
             goes on. allowed: what it may take. breaches: how often it was stopped, since the worker started.
     """
@@ -163,6 +164,7 @@ class PipelineReport(msgspec.Struct):
     allowed: int = 0
     over: int = 0
     breaches: int = 0
+    recent: list[tuple[str, int, float]] = []
 
 
 class Report(msgspec.Struct):

@@ -277,6 +277,8 @@ class Slot:
             return PipelineReport(state="failed: " + self.failure if self.failure else "starting", models=list(self.past.values()))
         state, recent, ages = self.runner.state, self.latency.recent(), self.age.recent()
         scorer, timing = self.runner.scorer, self.runner.timing
+        windows = list(self.runner.recent)
+        self.runner.recent.clear()
         return PipelineReport(
             state="pending" if self.standing.held else "stopped" if self.over else "paused" if self.paused else "running",
             books=books(state),
@@ -304,6 +306,7 @@ class Slot:
             drift=drift_report(state.drift, self.spec),
             over=self.over,
             breaches=self.breaches,
+            recent=windows,
         )
 
 

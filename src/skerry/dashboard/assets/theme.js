@@ -13,3 +13,9 @@
     set(theme);
   });
 })();
+// On a phone the navigation is one line that scrolls: where one is, is in sight.
+(function look(left) {
+  const here = document.querySelector('nav a[aria-current="page"]');
+  if (here) here.closest("nav").scrollLeft = here.offsetLeft - 40;
+  else if (left > 0) setTimeout(look, 50, left - 1);
+})(100);
