@@ -287,6 +287,8 @@ async def test_a_bucket_is_there_while_the_link_is_and_is_read_before_anybody_ge
         assert await rig.link.clients.items("clients/") == [("clients/d1", b"{}")]
         await rig.link.clients.delete("clients/d1")
         assert await rig.link.clients.get("clients/d1") is None
+    with pytest.raises(UnavailableError, match="the log does not answer now"):
+        await rig.link.clients.get("clients/d1")
 
 
 @pytest.mark.parametrize(

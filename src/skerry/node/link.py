@@ -94,14 +94,17 @@ class LinkedBucket:
     def __init__(self, name: str) -> None:
         self._name = name
         self._bucket: Bucket | None = None
+        self._client: WireClient | None = None
 
     def bind(self, client: WireClient) -> None:
-        self._bucket = Bucket(client, self._name)
+        self._bucket, self._client = Bucket(client, self._name), client
 
     @property
     def _now(self) -> Bucket:
-        if self._bucket is None:
+        if self._bucket is None or self._client is None:
             raise UnavailableError("the broker is not there yet")
+        if self._client.closed.done():
+            raise UnavailableError("the log does not answer now", mend="try again; `skerry status` says why")
         return self._bucket
 
     async def get(self, key: str) -> bytes | None:
