@@ -32,9 +32,9 @@ def short() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.parametrize("name", ["node-down"])
+@pytest.mark.parametrize("name", ["process-down"])
 def test_the_promise_is_kept_and_nothing_stays(short: Path, name: str) -> None:
-    """One here; all four in tests/soak, since each takes ten seconds and more."""
+    """One here; all of them in tests/soak, since each takes ten seconds and more."""
     environment = {**os.environ, "TMPDIR": str(short)}
     done = subprocess.run(command(name, "--json"), capture_output=True, text=True, timeout=110, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -105,7 +105,8 @@ async def test_a_broken_promise_is_an_outcome(run: object, broken: str) -> None:
 def test_a_broken_promise_is_exit_code_1(tmp_path: Path) -> None:
     """A node that cannot start: its environment has an address that is none."""
     environment = {**os.environ, "TMPDIR": str(tmp_path), "SKERRY_API__HOSTS": "no list"}
-    done = subprocess.run(command("node-down", "--json"), capture_output=True, text=True, timeout=110, env=environment, check=False)
+    argv = command("process-down", "--json")
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=110, env=environment, check=False)
     assert done.returncode == 1
     assert json.loads(done.stdout)["kept"] is False
     assert "the promise was not kept: it could not be shown" in done.stderr

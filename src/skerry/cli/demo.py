@@ -21,7 +21,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Other faults of the simulated pumps.")] = 7,
     keep: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep the node's files here.")] = None,
     scenario: Annotated[
-        str, typer.Option(metavar="NAME", help="Show one promise instead: link-down, node-down, bad-device, new-model.")
+        str, typer.Option(metavar="NAME", help="Show one promise: link-down, node-down, process-down, bad-device, new-model.")
     ] = "",
 ) -> None:
     """See the main job at work: this computer and a pump station as devices, scored by models."""

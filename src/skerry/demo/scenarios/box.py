@@ -26,7 +26,7 @@ _HEAD = """\
 name = "{name}"
 site = "demo"
 [broker]
-mqtt = "127.0.0.1:{mqtt}"
+mqtt = "{mqtt}"
 [api]
 listen = "127.0.0.1:{http}"
 [dashboard]
@@ -41,13 +41,14 @@ class Box:
         mqtt, http: addresses; they stay over a new start.
     """
 
-    def __init__(self, folder: Path, name: str, pipelines: str) -> None:
+    def __init__(self, folder: Path, name: str, pipelines: str, host: str = "127.0.0.1") -> None:
+        self.name = name
         self.folder = folder / name
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        mqtt, http = free_ports("127.0.0.1", [0, 0])
-        self.mqtt, self.http = f"127.0.0.1:{mqtt}", f"127.0.0.1:{http}"
+        mqtt, http = free_ports(host, [0, 0])
+        self.mqtt, self.http = f"{host}:{mqtt}", f"{host}:{http}"
         self._file = self.folder / "skerry.toml"
-        self._file.write_text(_HEAD.format(name=name, mqtt=mqtt, http=http) + pipelines, encoding="utf-8")
+        self._file.write_text(_HEAD.format(name=name, mqtt=self.mqtt, http=http) + pipelines, encoding="utf-8")
         self._socket = socket_path(load(self._file, with_models=False))
         self._child: Child | None = None
 
@@ -64,6 +65,19 @@ class Box:
                 return
             await asyncio.sleep(POLL_S)
         raise UnavailableError(f"the node was not ready within {LONGEST_S:g} s")
+
+    async def command(self, *arguments: str) -> None:
+        """Run `skerry` with its configuration. Raises `UnavailableError` with the last line where that fails."""
+        argv = [sys.executable, "-m", "skerry.cli", "--config", str(self._file), *arguments]
+        child = Child(ChildSpec("command", argv, self.folder / "run"))
+        await child.start()
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                ended = await child.wait()
+        finally:
+            await child.stop()
+        if ended.code:
+            raise UnavailableError(f"`skerry {' '.join(arguments[:2])}` failed: {ended.sentence}")
 
     async def stop(self) -> None:
         """End it in order."""
@@ -114,11 +128,12 @@ class Box:
         """Add a device; its password."""
         return str((await self.post("/api/v1/devices", {"id": device}))["password"])
 
-    def client(self, device: str, password: str) -> MqttClient:
-        """A client of its broker that is that device; it connects when it is entered."""
+    def client(self, device: str, password: str, *others: str) -> MqttClient:
+        """A client of its broker that is that device, and goes to the others when that does not answer; enter it to connect."""
         return MqttClient(
             MqttConfig(
                 broker_url=f"mqtt://{self.mqtt}",
+                others=tuple(f"mqtt://{each}" for each in others),
                 client_id=device,
                 username=device,
                 password=password,
