@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.broker import server_log
-from skerry.broker.server_log import ServerLog, Violation, complaint, explain, is_store_failure, violation
+from skerry.broker.server_log import Lonely, ServerLog, Violation, complaint, explain, is_store_failure, violation
 
 STAMP = "[412] 2026/11/24 19:14:02.700411"
 TAKEN = 'Error listening on port: 127.0.0.1:4222, "listen tcp 127.0.0.1:4222: bind: address already in use"'
@@ -240,3 +240,16 @@ def test_whether_there_is_more_is_known_without_reading(tmp_path: Path) -> None:
     assert log.grown
     assert log.read_on() == ["two"]
     log.close()
+
+
+def test_of_a_server_that_is_away_it_is_told_once_a_minute() -> None:
+    def away(attempt: int, port: int) -> str:
+        return f"Error trying to connect to route (attempt {attempt}): dial tcp 10.0.0.2:{port}: connect: connection refused"
+
+    lonely = Lonely()
+    assert lonely.sift([away(1, 1), "odd", away(1, 2), away(2, 1), "odd"], 0.0) == [away(1, 1), "odd", away(1, 2), "odd"]
+    assert lonely.sift([away(9, 1), away(9, 2), "Waiting for routing to be established..."], 59.0) == [
+        "Waiting for routing to be established..."
+    ]
+    assert lonely.sift([away(10, 1), "Waiting for routing to be established..."], 61.0) == [away(10, 1)]
+    assert len(lonely.sift([away(1, port) for port in range(1000)], 200.0)) == 64

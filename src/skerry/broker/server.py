@@ -14,7 +14,7 @@ from skerry.broker.health import listens, look
 from skerry.broker.kept import Kept, read_kept, write_kept, write_private
 from skerry.broker.listening import check_free, shown
 from skerry.broker.routes import ALONE, Place
-from skerry.broker.server_log import ServerLog, Violation, explain, is_refusal, is_store_failure
+from skerry.broker.server_log import Lonely, ServerLog, Violation, explain, is_refusal, is_store_failure
 from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import CorruptError, SkerryError, UnavailableError
@@ -87,6 +87,7 @@ class NatsServer:
         self._kept: Kept | None = None
         self._start_again = ""
         self._store_failed = ""
+        self._lonely = Lonely()
 
     @property
     def port(self) -> int:
@@ -358,6 +359,7 @@ class NatsServer:
                 for listener in self.listeners:
                     listener(text)
             told = [text for text in found if not (is_refusal(text) or (behind_tls and _PLAIN_WEBSOCKET in text))]
+            told = self._lonely.sift(told, self._clock.monotonic())
             for text in told[:TOLD]:
                 _log.warning(f"nats-server: {text}")
             if len(told) > TOLD:

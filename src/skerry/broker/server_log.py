@@ -29,6 +29,10 @@ _VIOLATION = re.compile(
 _SIGN = ' Violation - Subject "'
 _ESCAPED = re.compile(r'\\(["\\])')
 _SHOWN = 64
+# of a route to another server of the cluster; each attempt is one
+_ALONE = ("Error trying to connect to route", "Waiting for routing to be established")
+_ATTEMPT = re.compile(r" \(attempt \d+\)")
+ALONE_S, MOST_ALONE = 60.0, 64
 _REFUSED = re.compile(r"authentication error|Auth callout service returned an error|authorization violation", re.IGNORECASE)
 
 
@@ -187,3 +191,23 @@ def explain(complaints: list[str]) -> str:
 def is_refusal(text: str) -> bool:
     """Whether a complaint is one of the four lines of a refused log-in: the audit log has it already, in one line, with a limit."""
     return _REFUSED.search(text) is not None
+
+
+class Lonely:
+    """Sifts what the server says by the second while others of its cluster do not answer: of each once a minute."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+
+    def sift(self, texts: list[str], now: float) -> list[str]:
+        """What is to be told now. `now`: monotonic seconds."""
+        self._told = {text: at for text, at in self._told.items() if now - at < ALONE_S}
+        found = []
+        for text in texts:
+            if text.startswith(_ALONE):
+                same = _ATTEMPT.sub("", text)
+                if same in self._told or len(self._told) >= MOST_ALONE:
+                    continue
+                self._told[same] = now
+            found.append(text)
+        return found
