@@ -100,6 +100,17 @@ def test_where_it_takes_routes(tmp_path: Path, cluster: str, routes: str, listen
     assert (place.routes.host, place.routes.port) == listen
 
 
+def test_an_address_that_has_changed_keeps_its_port(tmp_path: Path) -> None:
+    config = written(tmp_path, 'enabled = true\nlisten = "0.0.0.0:7443"\nadvertise = "10.0.0.9:7443"')
+    seat = seat_of(config)
+    servers = Servers("quay-1", 3, (("a", "10.0.0.5:7001"), *MEMBERS[1:]))
+    assert seat.routes_now(servers) == "10.0.0.9:7001"
+    write_servers(seat.folder, servers)
+    routes = seat.place().routes
+    assert routes is not None
+    assert (routes.host, routes.port) == ("0.0.0.0", 7001)
+
+
 def test_a_port_of_the_kernel_is_kept(tmp_path: Path) -> None:
     config = written(tmp_path, 'enabled = true\nlisten = "127.0.0.1:0"')
     first = seat_of(config).routes()

@@ -81,6 +81,7 @@ class Growth:
                 "the log of this node is kept by the servers of its cluster", where="cluster.enabled",
                 mend=f"set it to true; or remove {self._folder} to begin with an empty log",
             )  # fmt: skip
+        self._moved = 0.0
         self._enter()
 
     def _enter(self) -> None:
@@ -148,10 +149,8 @@ class Growth:
     # alone: the founder asks the others
 
     async def _offer(self) -> None:
-        manager = self._cluster.manager
-        assert manager is not None
-        here = [node.id for node in manager.members() if node.status == NodeStatus.ONLINE]
-        if not manager.leads or self._name not in here:
+        here = [node.id for node in self._cluster.members() if node.status == NodeStatus.ONLINE]
+        if self._name not in here:
             return
         book = ServersBook(await self._there.own())
         await book.begin()
@@ -261,22 +260,18 @@ class Growth:
             await self._await_whole()
 
     async def _fill(self) -> None:
-        """Restore what was saved, and say when all of it is on all; after five minutes go back."""
+        """Restore what was saved, and say when all of it is on all; after five minutes in which nothing came of it go back."""
         servers = read_servers(self._folder)
         assert servers is not None
-        try:
-            async with asyncio.timeout(FILL_S):
-                await self._there.until_ready(lambda place: place.routes is not None)
-                while True:
-                    if await self._filled(servers.replicas):
-                        break
-                    await asyncio.sleep(LOOK_S / 4)
-        except TimeoutError:
-            await self._go_back(servers)
-            return
+        self._moved = self._clock.monotonic()
+        while not (self._there.server.ready.is_set() and await self._filled(servers.replicas)):
+            if self._clock.monotonic() - self._moved > FILL_S:
+                await self._go_back(servers)
+                return
+            await asyncio.sleep(LOOK_S / 4)
         write_servers(self._folder, msgspec.structs.replace(servers, state="whole"))
-        await self._tell_whole()
         self._enter()
+        await self._tell_whole()
         _log.info(f"the log is kept by {servers.replicas} nodes")
 
     async def _filled(self, replicas: int) -> bool:
@@ -284,6 +279,7 @@ class Growth:
             client = await self._there.own()
             made = await load_streams(client, self._saved, replicas)
             if made:
+                self._moved = self._clock.monotonic()
                 _log.info(f"{len(made)} streams were restored")
             return await whole(client, replicas)
         except SkerryError as error:
@@ -336,8 +332,14 @@ class Growth:
         said, revision = await book.servers()
         if said is None:
             await book.put(servers, revision)
-        elif said.turn == servers.turn and said.state == "whole" and said != servers and self._name in dict(said.members):
-            write_servers(self._folder, said)
+        elif said.turn == servers.turn and said.state == "whole" and self._name in dict(said.members):
+            if said != servers:
+                write_servers(self._folder, said)
+            elif servers.address(self._name) != (now := self._seat.routes_now(servers)):
+                # its address has changed: the others know it at their next start, until then it is this one that reaches them
+                here = dict(said.members) | {self._name: now}
+                await book.put(msgspec.structs.replace(said, members=tuple(here.items())), revision)
+                return
         if said is not None and self._cluster.leads:
             await balance(self._there, book, said, revision, self._config.cluster.replicas)
         await asyncio.to_thread(self._clear_away, servers.store)

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from skerry.broker import ALONE, Place, parse_address
-from skerry.cluster import place_of, read_servers
+from skerry.cluster import Servers, place_of, read_servers
 from skerry.config import NodeConfig
 from skerry.core.files import replace_synced, sync_names
 from skerry.node.cluster.founding import cluster_folder, kept_port, own_address
@@ -69,17 +69,27 @@ class Seat:
         return msgspec.structs.replace(found, quiet=self.quiet) if found.routes is None else found
 
     def _listen(self) -> str:
-        """Where it takes routes, where that is not the address that the others know."""
-        host = parse_address(self._config.cluster.routes, "cluster.routes")[0] if self._config.cluster.routes else ""
-        return self._config.cluster.routes if host in _ALL else ""
+        """Where it takes routes: at the host of its configuration, as the others may know another, and at the port they know."""
+        cluster, servers = self._config.cluster, read_servers(self.folder)
+        wanted = parse_address(cluster.routes or cluster.listen, "cluster.routes")[0]
+        if servers is None:
+            return ""
+        _, port = parse_address(servers.address(self.name), "routes")
+        return _joined(wanted, port)
+
+    def routes_now(self, servers: Servers) -> str:
+        """Where the others reach it as one of these: the host of now, and the port that it has there."""
+        host, _ = parse_address(self.routes(), "routes")
+        return _joined(host, parse_address(servers.address(self.name), "routes")[1])
 
     def routes(self) -> str:
         """`host:port` where the others reach this node's routes."""
         outer = parse_address(own_address(self._config), "cluster.advertise")[0]
         pinned = self._config.cluster.routes
         host, port = parse_address(pinned, "cluster.routes") if pinned else (outer, 0)
-        host, port = outer if host in _ALL else host, port or kept_port(self.folder, "routes", outer)
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        own = parse_address(pinned or self._config.cluster.listen, "cluster.routes")[0]
+        host, port = outer if host in _ALL else host, port or kept_port(self.folder, "routes", own)
+        return _joined(host, port)
 
     def addresses(self) -> list[str]:
         """Join ports of the other members, the one first that let this node in."""
@@ -87,3 +97,7 @@ class Seat:
         known = [*(joined.members if joined else ()), *self._cluster.members()]
         known.sort(key=lambda node: joined is None or node.id != joined.by)
         return list(dict.fromkeys(node.address for node in known if node.address and node.id != self.name))
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
