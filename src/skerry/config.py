@@ -323,8 +323,10 @@ def _check_names(config: NodeConfig, where: str, with_models: bool) -> None:
         raise error.at(where) from error
     if (config.data_dir / "models").is_dir():
         models = Models(config.catalogue().configs(), config.base)
+    # what is not here may come from the other nodes of the cluster before the pipelines run
+    from_others = config.cluster.enabled and (config.data_dir / "cluster" / "joined.json").is_file()
     for at, spec in enumerate(config.pipelines):
-        if spec.model and with_models:
+        if spec.model and with_models and not from_others:
             try:
                 models.find(spec.model)
             except ConfigError as error:

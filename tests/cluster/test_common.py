@@ -1,6 +1,7 @@
 """Three real nodes: what is told to one holds at all of them."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from skerry.http import Client
 from skerry.trust import SigningKey
 from tests.cluster.nodes import Boxes, patiently
 from tests.fixtures import models
-from tests.system.accounts import ONCE
+from tests.system.accounts import ONCE, PIPELINE
 from tests.system.fleet import connected
 from tests.system.logins import ACCEPTED, CLOSED, log_in, token
 
@@ -132,3 +133,24 @@ def test_where_devices_reach_all_nodes(boxes: Boxes) -> None:
     patiently(known, SECONDS, "n2 knows where all are")
     shown = {each["node"]: each["mqtt"] for each in ask(boxes, "n2", "/api/v1/devices")["nodes"]}
     assert shown == {name: "{}:{}".format(*boxes[name].mqtt) for name in boxes.names}
+
+
+def test_a_node_that_lost_its_models_has_them_before_its_pipelines_run(boxes: Boxes) -> None:
+    node = boxes["n3"]
+    node.stop()
+    shutil.rmtree(node.data / "models")
+    node.write(PIPELINE.format(name=ONCE, dedup="time", lateness="30s") + 'model = "m@active"\n')
+    node.start(ready=False)
+    node.wait_ready(SECONDS)
+
+    def loaded() -> bool:
+        return "m@" in str(node.pipeline(ONCE)["model"]) and bool(ask(boxes, "n3", "/api/v1/models/m")["active"])
+
+    patiently(loaded, SECONDS, "the pipeline of n3 runs with its model")
+
+    def named() -> bool:
+        return any(
+            sentence.startswith("n3 ") and f"another pipeline {ONCE}" in sentence for sentence in boxes["n1"].status()["warnings"]
+        )
+
+    patiently(named, SECONDS, "n1 says that n3 has another pipeline")

@@ -100,6 +100,13 @@ async def test_who_was_away_knows_who_has_changed_it(pair: Pair) -> None:
 
 
 @pytest.mark.asyncio
+async def test_who_lost_what_it_had_gets_it_again(pair: Pair) -> None:
+    await pair.compare()
+    pair.values[1].data = None
+    assert await pair.compare(1) == [b"first", b"first"]
+
+
+@pytest.mark.asyncio
 async def test_what_cannot_be_taken_is_told_and_tried_again(pair: Pair) -> None:
     pair.values[1].trouble = "its file is not there yet"
     await pair.compare()

@@ -122,7 +122,8 @@ class Mirror:
         try:
             here = await part.read()
             changed = here is not None and _digest(here) != same.digest
-            if revision and revision != same.revision:
+            lost = here is None and same.digest not in ("", _digest(b""))
+            if revision and (revision != same.revision or lost):
                 if changed and same.digest and _digest(here or b"") != _digest(there):
                     _log.warning(f"the {part.key} were changed on two nodes at once: what was changed here is given up")
                 await part.take(there)
