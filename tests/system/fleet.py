@@ -138,10 +138,10 @@ class Fleet:
         if self._thread.is_alive():
             self._thread.join()
 
-    def close_windows(self) -> None:
+    def close_windows(self, ahead_s: float = AHEAD_S) -> None:
         """One message a device, far ahead: all windows before it close."""
         for device in self.devices:
-            device.publish(AHEAD_S)
+            device.publish(ahead_s)
 
     @property
     def sent(self) -> int:
