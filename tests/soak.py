@@ -45,6 +45,7 @@ from tests.system.rubbish import EACH, beside_rubbish
 KILLS = ("worker", "nats-server", "agent", "all")
 STOPS = ("worker", "agent")
 DEVICES, RATE = 8, 700.0
+GROWTH = ("tests/broker/test_growth.py", "tests/system/test_growth.py", "tests/node/cluster/test_replicas.py")
 ATTEMPTS, SILENT = 50_000, 5_000
 
 
@@ -181,7 +182,7 @@ def history(folder: Path, given: argparse.Namespace) -> bool:
 
 def cluster(folder: Path, given: argparse.Namespace) -> bool:
     """The part "cluster"; whether all was right."""
-    machines_hold = _passes("tests/broker/test_growth.py") and _told(lambda: machines.report(folder, 100, given.seed))
+    machines_hold = _passes(*GROWTH) and _told(lambda: machines.report(folder, 100, given.seed))
     return machines_hold and _told(simulations.report)
 
 
@@ -200,9 +201,9 @@ def mqtt(folder: Path, given: argparse.Namespace) -> bool:
     return _told(lambda: clients.kills(folder, given.seed, max(1, given.kills // 3), say))
 
 
-def _passes(file: str) -> bool:
-    """Whether the tests of a file pass, with those that the suite leaves to the soak."""
-    argv = [sys.executable, "-m", "pytest", "-q", file]
+def _passes(*files: str) -> bool:
+    """Whether the tests of these files pass, with those that the suite leaves to the soak."""
+    argv = [sys.executable, "-m", "pytest", "-q", *files]
     return not subprocess.run(argv, env={**os.environ, "SKERRY_SOAK": "1"}, check=False).returncode
 
 

@@ -90,7 +90,9 @@ async def test_who_leaves_in_order_is_not_waited_for(start: Start) -> None:
             await a.drain("x")
         with pytest.raises(RejectedError, match="a is there and works"):
             await a.remove("a")
+        assert not a.removed("b")
         await a.remove("b")
+        assert (a.removed("b"), a.removed("a"), a.removed("x")) == (True, False, False)
         assert [node.id for node in a.members()] == ["a"]
 
 

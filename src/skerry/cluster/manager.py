@@ -299,6 +299,10 @@ class ClusterManager:
         if self._agent.readmit(node, self._now()) is not None:
             await self._order(lambda: self._agent.readmit(node, self._now()))
 
+    def removed(self, node: str) -> bool:
+        """Whether a node was taken out, and has not come again."""
+        return self._agent.readmit(node, self._now()) is not None
+
     async def spend(self, token: str) -> bool:
         """Use a one-time token by its id: whether it is the first time, in all the cluster. Raises `UnavailableError`."""
         try:

@@ -70,8 +70,9 @@ class Growth:
         self._saved = self._folder / "saved"
         self._tunnel = Tunnel(self._folder, proof_of(seed), self._seat.addresses)
         self._reach: Reach | None = None
-        if cluster.join_port is not None:
-            cluster.join_port.through = carrier(proof_of(seed), lambda name: True, self.carried_to)
+        manager = cluster.manager
+        if cluster.join_port is not None and manager is not None:
+            cluster.join_port.through = carrier(proof_of(seed), lambda node: not manager.removed(node), self.carried_to)
         self._copy = StandbyCopy(self._folder, clock)
         if self._seat.state == "promoting":
             # of a promotion that did not come to its end; all that is in there is in the copy
