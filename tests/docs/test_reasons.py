@@ -9,6 +9,7 @@ from skerry import errors
 from skerry.api import gate
 from skerry.cli import entry
 from skerry.cli.explain import Word, words
+from skerry.cluster import NodeStatus
 from skerry.http.problem import _KINDS
 from skerry.pipeline import decode, runner
 from skerry.pipeline import state as pipeline_state
@@ -24,12 +25,13 @@ STATE = re.compile(
     r'return "([a-z]+)", |state, reason = "([a-z]+)"|state="([a-z]+)"|"([a-z]+)" if self\.\w+|else "([a-z]+)",$', re.MULTILINE
 )
 LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
-GUIDE, OPERATIONS = "guide.md", "operations.md"
+GUIDE, OPERATIONS, CLUSTER = "guide.md", "operations.md", "cluster.md"
 TABLES = {
     "dead letter": (GUIDE, "| reason | meaning |", 0, 1),
     "refused log-in": (GUIDE, "| reason | refused because |", 0, 1),
     "refused request": (OPERATIONS, "| answer | `reason` | why | what to do |", 1, 2),
     "pipeline": (GUIDE, "| state | what |", 0, 1),
+    "member": (CLUSTER, "| status | what it is |", 0, 1),
     "exit code": (GUIDE, "| exit code | what |", 0, 1),
     "error": (GUIDE, "| kind | what | class |", 0, 1),
 }
@@ -58,6 +60,8 @@ def printed(kind: str) -> set[str]:
         return set(gate.REFUSED)
     if kind == "pipeline":
         return states()
+    if kind == "member":
+        return {status.lower() for status in NodeStatus}
     if kind == "exit code":
         return {str(code) for code in (0, entry.FAILED, entry.WRONG_USE, entry.UNREACHABLE, entry.INTERRUPTED)}
     return {each.name for each in _KINDS}
@@ -68,7 +72,7 @@ def told(kind: str) -> dict[str, str]:
     document, head, word, what = TABLES[kind]
     table = (ROOT / "docs" / document).read_text("utf-8").partition(head + "\n")[2].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()[1:]]
-    return {name: LINK.sub(r"\1", row[what]) for row in rows for name in re.findall(r"`([a-z0-9-]+)`", row[word])}
+    return {name.lower(): LINK.sub(r"\1", row[what]) for row in rows for name in re.findall(r"`([A-Za-z0-9-]+)`", row[word])}
 
 
 def explained(kind: str) -> dict[str, str]:
