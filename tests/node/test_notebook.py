@@ -17,6 +17,8 @@ def test_a_pipeline(tmp_path: Path) -> None:
     shown = Pipeline.from_config(written(tmp_path, SUM), "mean")._repr_html_()
     for words in ("pipeline mean", "devices/+/level (json)", "h, t", "count", "sum@7", "every window is an event"):
         assert words in shown
+    ruled = written(tmp_path, SUM + 'rule = { field = "h_mean", below = 0.5, for = 3 }\n')
+    assert "warning when h_mean is below 0.5, for 3" in Pipeline.from_config(ruled, "mean")._repr_html_()
 
 
 @pytest.mark.asyncio

@@ -97,7 +97,10 @@ class Pipeline:
 
     def _repr_html_(self) -> str:
         spec = self.spec
-        rule = "every window is an event" if spec.rule is None else f"{spec.rule.field}, {spec.rule.severity}"
+        rule = "every window is an event"
+        if spec.rule is not None:
+            way = f"above {spec.rule.above:g}" if spec.rule.above is not None else f"below {spec.rule.below:g}"
+            rule = f"{spec.rule.severity} when {spec.rule.field} is {way}, for {spec.rule.for_}"
         features = spec.features if isinstance(spec.features, str) else ", ".join(spec.features)
         rows = [
             ("source", f"{spec.source.topic} ({spec.source.format})"),

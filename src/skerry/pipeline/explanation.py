@@ -7,7 +7,7 @@ import msgspec
 from skerry.core.html import shown, table
 
 _MOST_BARS = 24
-_ROW, _NAMES, _BARS = 20, 190, 300
+_ROW, _NAMES, _BARS, _WIDE = 20, 190, 300, 580
 
 
 class Contribution(msgspec.Struct, frozen=True):
@@ -79,8 +79,8 @@ class Explanation(msgspec.Struct, frozen=True):
         zero = _NAMES + _BARS / 2
         drawn = "".join(_bar(at, each, zero, most) for at, each in enumerate(bars))
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_NAMES + _BARS + 70} {height}" '
-            f'width="{_NAMES + _BARS + 70}" height="{height}" role="img" font-family="sans-serif" font-size="12" fill="#808080">'
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {height}" '
+            f'width="{_WIDE}" height="{height}" role="img" font-family="sans-serif" font-size="12" fill="#808080">'
             f"<title>{escape(self.title)}</title>"
             f'<line x1="{zero}" y1="0" x2="{zero}" y2="{height - _ROW}" stroke="#808080"/>{drawn}'
             f'<text x="{zero}" y="{height - 5}" text-anchor="middle">what each added to the score</text></svg>'
