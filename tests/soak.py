@@ -4,7 +4,7 @@
 was acknowledged is looked for in the windows. `store`: a writer is killed, its power is cut, its calls fail; what it had
 acknowledged is looked for. `history`: days of a hundred channels, each query beside numpy's. `steady`: a load under which no
 process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent.
-`scenarios`: those of `skerry demo`.
+`scenarios`: those of `skerry demo`. `bundles`: a node is killed while a bundle is applied to it.
 `cluster`: the simulation, and three machines' servers and members. `nodes`: three whole nodes under load and random faults.
 Ends with the counts; exit 1 at the first thing that is wrong.
 """
@@ -35,7 +35,7 @@ from tests.fixtures.node import RunningNode
 from tests.inference.networks import report
 from tests.mqtt import soak as clients
 from tests.store import soak as stores
-from tests.system import scenario_soak, uplink_soak
+from tests.system import bundle_soak, scenario_soak, uplink_soak
 from tests.system import steady as unchanging
 from tests.system.accounts import BOTH, EVERY, ONCE, Account, check, settle
 from tests.system.fleet import Device, Fleet
@@ -222,6 +222,11 @@ def scenarios(folder: Path, given: argparse.Namespace) -> bool:
     return _told(lambda: scenario_soak.scenarios(given.minutes))
 
 
+def bundles(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "bundles"; whether all was right."""
+    return _told(lambda: bundle_soak.bundles(folder, given.minutes, given.seed))
+
+
 def steady(folder: Path, given: argparse.Namespace) -> bool:
     """The part "steady"; whether all was right."""
     say(f"{given.minutes:g} minutes, {unchanging.RATE:,.0f} messages/s")
@@ -232,14 +237,14 @@ def steady(folder: Path, given: argparse.Namespace) -> bool:
 
 PARTS = {
     "node": node, "store": store, "history": history, "cluster": cluster, "nodes": nodes, "steady": steady, "uplink": uplink,
-    "mqtt": mqtt, "scenarios": scenarios,
+    "mqtt": mqtt, "scenarios": scenarios, "bundles": bundles,
 }  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all by default")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of the parts node and steady, each")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the parts node, bundles and steady, each")
     parser.add_argument("--kills", type=int, default=60, help="of store (and four times the power cuts); of mqtt a third")
     parser.add_argument("--days", type=int, default=30, help="of the part history")
     parser.add_argument("--channels", type=int, default=100, help="of the part history")
