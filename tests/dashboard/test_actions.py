@@ -14,10 +14,12 @@ from tests.fixtures.node import RunningNode, until
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+CLUSTER = {"SKERRY_CLUSTER__ENABLED": "true", "SKERRY_CLUSTER__LISTEN": "127.0.0.1:0"}
+
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
-    with RunningNode(tmp_path_factory.mktemp("node"), PIPELINE, env=ON) as running:
+    with RunningNode(tmp_path_factory.mktemp("node"), PIPELINE, env={**ON, **CLUSTER}) as running:
         publish(running, [1, 1, 9, 9])
         until(lambda: running.pipeline("level")["events"], 20, "the alarm")
         yield running
@@ -185,6 +187,26 @@ def test_a_model_is_uploaded_activated_and_rolled_back(browser: "Browser", node:
         assert client.get("/api/v1/models/adder")["active"] == "1"
         noted = client.get("/api/v1/audit", {"name": "adder"})["entries"]
     assert [entry["event"] for entry in noted[:3]] == ["model added", "model added", "model activated"]
+    assert page.evaluate(AUDIT) == []
+    assert visit.faults == []
+    visit.close()
+
+
+def test_a_node_of_a_cluster_is_drained_and_resumed_and_another_may_join(browser: "Browser", node: RunningNode) -> None:
+    visit = Visit(browser, page_of(node))
+    page = visit.go("/cluster")
+    members = page.get_by_role("region", name="Members")
+    members.get_by_text("level/0").wait_for()
+    assert "leads" in members.inner_text()
+    page.get_by_role("button", name="Make a join token").click()
+    page.get_by_text("skerry cluster join --token").wait_for()
+    page.get_by_role("button", name="Drain").click()
+    page.get_by_role("button", name="Drain it").click()
+    members.get_by_text("drained").wait_for()
+    page.get_by_role("region", name="Changes").get_by_text("Maintenance").wait_for()
+    page.get_by_role("button", name="Resume").click()
+    members.get_by_text("Online").wait_for()
+    members.get_by_text("level/0").wait_for()
     assert page.evaluate(AUDIT) == []
     assert visit.faults == []
     visit.close()

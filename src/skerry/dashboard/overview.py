@@ -46,11 +46,11 @@ def head(status: Row) -> Html:
     ready = status.get("ready")
     state = pill("ready", "good") if ready else pill("not ready", "bad")
     cluster = status.get("cluster")
-    words = cluster.get("sentence") if isinstance(cluster, dict) else "One node, no cluster."
+    words = cluster.get("sentence") if isinstance(cluster, dict) else "one node, no cluster"
     return h(
         "header",
         h("h1", status.get("node", "skerry"), h("small", f" {status.get('site', '')}")),
-        h("p", state, " ", _sentence(status.get("reason") or ""), " ", h("span", words, class_="soft")),
+        h("p", state, " ", _sentence(status.get("reason") or ""), " ", h("span", _sentence(words or ""), class_="soft")),
         class_="page-head",
     )
 
@@ -76,7 +76,7 @@ def promises(status: Row, samples: Sequence[Sample]) -> list[Html]:
         ),
         _promise(
             "Reliability", percent(reliability.get("ratio"), 3), "of the time it was up",
-            f"{count(lost)} acknowledged messages lost; {count(reliability.get('gaps'))} gaps",
+            f"{count(lost)} acknowledged messages lost; {_gaps(reliability.get('gaps'))}",
             [(each.at, None if each.day_ratio is None else 100 * each.day_ratio) for each in samples],
         ),
         _promise(
@@ -89,6 +89,10 @@ def promises(status: Row, samples: Sequence[Sample]) -> list[Html]:
             f"{size(came)} in, {size(bandwidth.get('bytes_sent'))} sent up", [(each.at, each.bytes_in) for each in samples],
         ),
     ]  # fmt: skip
+
+
+def _gaps(number: object) -> str:
+    return "1 gap" if number == 1 else f"{count(number)} gaps"
 
 
 def _promise(name: str, figure: str, what: str, more: str, points: list[tuple[float, float | None]]) -> Html:
