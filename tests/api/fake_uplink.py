@@ -15,6 +15,7 @@ class FakeUplink:
         self.paused = False
         self.taken: list[tuple[bytes, str]] = []
         self.commands: list[bytes] = []
+        self.outcome: str | None = None
 
     def shown(self) -> Row:
         return {"uplink": {"kind": "http", "sentence": "sent", "paused": self.paused}, "received": None}
@@ -28,9 +29,13 @@ class FakeUplink:
     async def receive(self, envelope: bytes, by: str) -> Row:
         if not envelope.startswith(b"SKUP"):
             raise RejectedError("this is no envelope of skerry's uplink")
+        again = any(envelope == before for before, _ in self.taken)
         self.taken.append((envelope, by))
-        return {"digest": "0a", "commands": []}
+        return {"digest": "0a", "again": again, "commands": []}
 
     async def command(self, frame: bytes) -> Row:
         self.commands.append(frame)
         return {"id": "c1", "topic": "commands/d/x", "expires": to_rfc3339(0)}
+
+    def answer(self, identity: str) -> Row | None:
+        return {"id": identity, "waiting": self.outcome is None, "outcome": self.outcome} if identity in ("c1", "x") else None

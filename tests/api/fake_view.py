@@ -18,6 +18,7 @@ from tests.api.fake_bundles import FakeBundles
 from tests.api.fake_cluster import FakeCluster
 from tests.api.fake_connectors import FakeConnectors
 from tests.api.fake_journal import FakeJournal
+from tests.api.fake_trace import traced
 from tests.api.fake_uplink import FakeUplink
 from tests.api.noted import Noted
 
@@ -114,9 +115,7 @@ class FakeView:
     async def status(self) -> Row:
         ready, reason = self.ready()
         return {
-            "node": "box",
-            "site": "quay",
-            "version": "0.1.0",
+            **{"node": "box", "site": "quay", "version": "0.1.0"},
             "ready": ready,
             "reason": reason,
             "uptime_ratio": 0.99987,
@@ -341,6 +340,9 @@ class FakeView:
 
     async def pause(self, pipeline: str) -> None:
         self.paused.add(pipeline)
+
+    async def trace(self, pipeline: str, device: str, seconds: float) -> Row:
+        return traced(pipeline, device, seconds)
 
     async def resume(self, pipeline: str) -> None:
         self.paused.discard(pipeline)

@@ -15,6 +15,7 @@ OPEN = {"GET /healthz", "GET /readyz", "POST /auth/challenge", "POST /auth/token
 OPERATE = {
     f"POST {API}/pipelines/{{name}}/pause",
     f"POST {API}/pipelines/{{name}}/resume",
+    f"POST {API}/pipelines/{{name}}/trace",
     f"POST {API}/pipelines/{{name}}/deadletters/retry",
     f"POST {API}/pipelines/{{name}}/deadletters/drop",
     f"POST {API}/models/{{name}}/activate",

@@ -8,7 +8,7 @@ import pytest
 
 from skerry.api.endpoints import API
 from skerry.core.errors import RejectedError
-from skerry.http import Client
+from skerry.http import Client, NotFoundError
 from tests.api.fake_view import Serving
 
 
@@ -31,7 +31,9 @@ def test_the_link_is_shown_held_and_tested(node: Serving) -> None:
 def test_envelopes_come_as_bytes_and_with_who_sends_them(node: Serving) -> None:
     envelope = b"SKUP" + bytes(range(256)) * 4000
     with Client(node.url) as client:
-        assert client.upload(f"{API}/uplink/receive", envelope, "application/octet-stream") == {"digest": "0a", "commands": []}
+        assert client.upload(f"{API}/uplink/receive", envelope, "application/octet-stream") == {
+            "digest": "0a", "again": False, "commands": [],
+        }  # fmt: skip
         assert node.view.uplink.taken == [(envelope, "loopback")]
         with pytest.raises(RejectedError, match="no envelope"):
             client.upload(f"{API}/uplink/receive", b"<html>", "text/html")
@@ -41,6 +43,9 @@ def test_commands_come_in_base64(node: Serving) -> None:
     with Client(node.url) as client:
         answer = client.post(f"{API}/uplink/command", {"command": base64.b64encode(b"SKCM").decode()})
         assert (answer["id"], node.view.uplink.commands) == ("c1", [b"SKCM"])
+        assert client.get(f"{API}/uplink/command/c1") == {"id": "c1", "waiting": True, "outcome": None}
+        with pytest.raises(NotFoundError, match="no command 'c2' waits"):
+            client.get(f"{API}/uplink/command/c2")
         for wrong in ({"command": "***"}, {"command": 5}, {}, {"other": ""}):
             with pytest.raises(RejectedError):
                 client.post(f"{API}/uplink/command", wrong)

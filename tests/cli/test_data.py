@@ -20,7 +20,7 @@ def test_the_last_events(call: Call, node: Serving) -> None:
         node.add_event(event(number, key=f"pump-{number % 2}"))
     lines = call("data", "tail").out.splitlines()
     assert len(lines) == 10
-    assert lines[-1] == "2025-11-24T16:00:15.000Z  bearing  pump-0  info  score 0.5000  50 samples  2.5 ms"
+    assert lines[-1] == "2025-11-24T16:00:14.000Z  bearing  pump-0  info  score 0.5000  50 samples  2.5 ms"
     odd = json.loads(call("data", "tail", "--key", "pump-1", "-n", "2", "--json").out)
     assert odd == {"events": [node.view.log[11], node.view.log[13]]}
     assert json.loads(call("data", "tail", "--pipeline", "none", "--json").out) == {"events": []}
@@ -49,7 +49,7 @@ def test_a_stream_that_breaks_ends_with_a_sentence(call: Call, node: Serving) ->
 def test_one_event_in_one_line() -> None:
     alarm = {**event(0, key="a\x1b[2J"), "state": "firing", "severity": "warning", "label": "worn", "score": None}
     assert show_event(alarm) == (
-        "2025-11-24T16:00:01.000Z  bearing  a\\x1b[2J  firing  warning  score -  label worn  50 samples  2.5 ms"
+        "2025-11-24T16:00:00.000Z  bearing  a\\x1b[2J  firing  warning  score -  label worn  50 samples  2.5 ms"
     )
     assert show_event({}) == "-  -  -  -  score -  - samples  - ms"
 

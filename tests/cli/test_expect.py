@@ -58,7 +58,7 @@ def test_events_without_ids_are_compared_by_place() -> None:
     bare = [{"key": "a", "score": 1.0}, {"key": "b", "score": 2.0}]
     assert differences(bare, [{"key": "a", "score": 1.5}]) == [
         "event 1: score should be 1.0, it is 1.5",
-        "2 events were expected, 1 came",
+        "2 events expected, 1 came",
     ]
 
 
@@ -69,7 +69,7 @@ def test_an_event_without_an_id_names_what_counts() -> None:
 
 
 def test_a_thing_twice_is_a_difference() -> None:
-    assert differences([EVENTS[0]], [EVENTS[0], EVENTS[0]]) == ["1 events were expected, 2 came"]
+    assert differences([EVENTS[0]], [EVENTS[0], EVENTS[0]]) == ["1 event expected, 2 came"]
 
 
 def test_long_lists_are_cut() -> None:

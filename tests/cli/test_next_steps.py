@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from skerry.cli.next_steps import next_steps
+from skerry.cli.starters import contents, pipeline
 from skerry.pipeline import SourceSpec
 from tests.fixtures.node import until
 
@@ -50,20 +51,45 @@ def test_where_no_line_can_publish(source: dict[str, object]) -> None:
     assert len(next_steps([spec, good], None, MQTT)) == 4
 
 
-def test_the_lines_work_when_they_are_pasted(tmp_path: Path) -> None:
+def test_a_template_with_a_recording_sends_that(tmp_path: Path) -> None:
+    file = tmp_path / "skerry.toml"
+    for name, content in contents("vibration").items():
+        (tmp_path / name).write_bytes(content)
+    good = SourceSpec("devices/+/vibration", values=("x",))
+    recording = tmp_path / "recorded.csv"
+    skerry, secret = f"skerry --config {file}", "--password-file pump-2.password"
+    assert next_steps([good], file, MQTT)[:2] == [
+        f"{skerry} device add pump-2 --password --out pump-2.password",
+        f"{skerry} device simulate pump-2 {secret} --channel vibration --file {recording} --rate 50",
+    ]
+    elsewhere = SourceSpec("plant/#", values=("x",))
+    assert len(next_steps([elsewhere], file, MQTT)) == 2
+    recording.write_text("")
+    (tmp_path / "recorded.jsonl").write_text("no message")
+    recording.unlink()
+    assert "mosquitto_pub" in next_steps([good], file, MQTT)[1]
+
+
+@pytest.mark.parametrize(("template", "seen_key"), [("", "level  first"), ("text-log", "text-log  cell-1")])
+def test_the_lines_work_when_they_are_pasted(tmp_path: Path, template: str, seen_key: str) -> None:
     if shutil.which("mosquitto_pub") is None:
         pytest.skip("mosquitto_pub is not here: scripts/ci-packages installs it")
-    (tmp_path / "skerry.toml").write_text(f"""
+    head = f"""
         [broker]
         mqtt = "127.0.0.1:0"
         [api]
         listen = "127.0.0.1:0"
         [node]
         name = "n{secrets.token_hex(3)}"
+    """
+    plain = """
         [[pipelines]]
         name = "level"
-        source = {{ topic = "devices/+/v", time = "ts", values = ["x"] }}
-    """)
+        source = { topic = "devices/+/v", time = "ts", values = ["x"] }
+    """
+    (tmp_path / "skerry.toml").write_text(head + (pipeline(template) if template else plain))
+    for name, content in contents(template).items():
+        (tmp_path / name).write_bytes(content)
     path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     keyboard, terminal = pty.openpty()
     argv = [sys.executable, "-m", "skerry.cli", "run"]
@@ -84,7 +110,7 @@ def test_the_lines_work_when_they_are_pasted(tmp_path: Path) -> None:
             def seen() -> bool:
                 argv = ["bash", "-ec", lines[3].removesuffix(" --follow")]
                 done = subprocess.run(argv, cwd=tmp_path, env=path, check=True, timeout=60, capture_output=True)
-                return b"level  first" in done.stdout
+                return seen_key.encode() in done.stdout
 
             until(seen, 30, "the event")
         finally:

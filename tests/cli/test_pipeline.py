@@ -86,7 +86,7 @@ def test_test(call: Call, rows: Path) -> None:
     lines = answer.out.splitlines()
     assert lines[0].split() == ["START", "KEY", "STATE", "SCORE", "LABEL", "COUNT"]
     assert lines[1].split() == ["1970-01-01T00:01:40.000Z", "a", "info", "2.0000", "-", "2"]
-    assert lines[-1] == "4 messages, 2 windows, 2 events, 1 late, 1 dead letters"
+    assert lines[-1] == "4 messages, 2 windows, 2 events, 1 late, 1 dead letter"
     whole = call("pipeline", "test", "level", rows, "--json")
     assert whole == call("pipeline", "test", "level", rows, "--json")
     assert [event["score"] for event in json.loads(whole.out)["events"]] == [2.0, 5.0]
@@ -109,3 +109,18 @@ def test_expect(call: Call, rows: Path, tmp_path: Path) -> None:
         "error: bad.jsonl: the events are not as expected; mend the pipeline, or write the file anew with --json",
     ]
     assert call("pipeline", "test", "level", rows, "--expect", "none").code == 1
+
+
+def test_a_trace_is_drawn_with_bars(call: Call, node: Serving) -> None:
+    answer = call("pipeline", "trace", "bearing", "--device", "pump-7", "--timeout", "5")
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    assert lines[0] == "message 7 of pump-7 on devices/pump-1/v, 20 bytes"
+    bars = {line.split()[0]: line.count("█") for line in lines[2:5]}
+    assert bars == {"log": 1, "open": 30, "rule": 0}
+    assert lines[-2].endswith("50 samples; scored with 1 other")
+    assert lines[-1] == "1,000.5 ms in all; event e1"
+    assert json.loads(call("pipeline", "trace", "bearing", "--json").out)["key"] == "pump-1"
+    answer = call("pipeline", "trace", "bearing", "--device", "silent", "--timeout", "1.5")
+    assert answer.code == 1
+    assert "no message of silent came for pipeline bearing within 1.5 s" in answer.err

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from skerry.cli.session import Paper, clean, number
-from skerry.cli.status import books_sentence, draw_status, draw_uptime
+from skerry.cli.status import books_sentence, draw_pipelines, draw_status, draw_uptime
 from tests.api.fake_view import Serving
 from tests.cli.conftest import Call
 
@@ -143,3 +143,13 @@ def test_the_bundle_and_what_is_done_with_one(capsys: pytest.CaptureFixture[str]
     ]:
         draw_status(Paper(), {"node": "box", "bundle": bundle})
         assert said in capsys.readouterr().out.splitlines()
+
+
+def test_what_a_pipeline_may_send_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    network = {"limit": 65536, "sent": 2048, "waiting": 0}
+    draw_pipelines(Paper(), [{"name": "a", "network": network}, {"name": "b", "network": {**network, "waiting": 1}}, {"name": "c"}])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "a: sends at most 64.0 KiB/s; 2.0 KiB so far",
+        "b: sends at most 64.0 KiB/s; 2.0 KiB so far, 1 waiting",
+    ]

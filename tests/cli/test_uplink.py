@@ -63,6 +63,9 @@ def test_all_that_is_known_is_drawn(call: Call, node: Serving, monkeypatch: pyte
 def test_a_node_without_a_link_says_so(call: Call, node: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node.view.uplink, "shown", lambda: {"uplink": None, "received": None})
     assert "set uplink.url" in call("uplink", "status").out
+    node_file = Path("skerry.toml")
+    node_file.write_text(node_file.read_text() + CONFIG.partition("[uplink]")[1] + CONFIG.partition("[uplink]")[2])
+    assert call("uplink", "status").out == "uplink.url is set, but not yet in the node that runs: restart it\n"
 
 
 def test_envelopes_of_files_and_directories_go_to_the_node(call: Call, node: Serving, tmp_path: Path) -> None:
@@ -71,8 +74,11 @@ def test_envelopes_of_files_and_directories_go_to_the_node(call: Call, node: Ser
     for first in (1, 4):
         (stick / f"{first}.skup").write_bytes(envelope(first, first + 2))
     (stick / "holiday.jpg").write_bytes(b"no envelope")
-    assert call("uplink", "receive", "stick").out == "2 envelopes are in the log\n"
-    assert [taken for taken, _ in node.view.uplink.taken] == [envelope(1, 3), envelope(4, 6)]
+    assert call("uplink", "receive", "stick/1.skup").out == "in the log: 1 envelope\n"
+    assert call("uplink", "receive", "stick").out == "in the log: 2 envelopes, 1 of them there already\n"
+    assert [taken for taken, _ in node.view.uplink.taken] == [envelope(1, 3), envelope(1, 3), envelope(4, 6)]
+    assert call("uplink", "receive", "stick").out == "in the log: 2 envelopes, there already\n"
+    assert json.loads(call("uplink", "receive", "stick", "--json").out) == {"envelopes": 2, "again": 2}
     answer = call("uplink", "receive", "stick/holiday.jpg")
     assert answer.code == 1
     assert "stick/holiday.jpg" in answer.err
@@ -98,6 +104,15 @@ def test_a_command_is_signed_here_and_given_to_the_node(call: Call, node: Servin
     command = open_command(node.view.uplink.commands[0], key.public)
     assert (command.site, command.node, command.topic, command.payload) == ("shore", "rock", "commands/valve/set", b"42")
     assert command.expires - command.issued == 300_000_000
+    ordered = ("uplink", "command", "shore/rock", "commands/valve/set", "42")
+    answer = call(*ordered, "--wait", "0.1")
+    assert (answer.code, answer.out) == (1, "no answer of shore/rock within 0.1 s; the command waits on\n")
+    node.view.uplink.outcome = "refused: not allowed"
+    answer = call(*ordered, "--wait", "30")
+    assert (answer.code, answer.out) == (1, "shore/rock: refused: not allowed\n")
+    node.view.uplink.outcome = "done"
+    answer = call(*ordered, "--wait", "30", "--json")
+    assert (answer.code, json.loads(answer.out)["outcome"]) == (0, "done")
     assert "write SITE/NODE" in call("uplink", "command", "rock", "commands/valve/set").err
     assert "openssl genpkey" in call("uplink", "command", "a/b", "c", "--key", "none.pem").err
     assert "no topic" in call("uplink", "command", "a/b", "c/+").err

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skerry.core.errors import ConfigError
-from skerry.core.units import at_key, parse_duration, parse_rate, parse_signed_duration, parse_size, show_duration, show_size
+from skerry.core.units import (
+    at_key,
+    counted,
+    parse_duration,
+    parse_rate,
+    parse_signed_duration,
+    parse_size,
+    show_duration,
+    show_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +93,12 @@ def test_sizes_for_people(size: float, text: str) -> None:
 )
 def test_durations_for_people(micros: float, text: str) -> None:
     assert show_duration(micros) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [(0, "item", "0 items"), (1, "item", "1 item"), (2000, "message", "2,000 messages"), (1, "series", "1 series"),
+     (3, "series", "3 series"), (None, "event", "- events")],
+)  # fmt: skip
+def test_one_of_a_thing_is_one(number: object, noun: str, text: str) -> None:
+    assert counted(number, noun) == text

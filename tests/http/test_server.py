@@ -1,6 +1,7 @@
 """The server shell on real sockets."""
 
 import asyncio
+import os
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from psutil import Process
 
 from skerry.core.errors import RejectedError, UnavailableError
 from skerry.http import AsyncClient, HttpServer, Limits, Request, Response, Route, Stream, json_response, message
@@ -197,7 +199,8 @@ async def test_a_taken_port_is_one_sentence() -> None:
             with pytest.raises(UnavailableError) as caught:
                 await server.listen_tcp(HOST, port)
     assert str(caught.value) == (
-        f"{HOST}:{port}: cannot listen for HTTP: address already in use; stop what listens there or choose another port"
+        f"{HOST}:{port}: cannot listen for HTTP: address already in use by {Process().name()} (pid {os.getpid()}); "
+        "stop what listens there or choose another port"
     )
 
 

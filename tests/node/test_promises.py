@@ -48,8 +48,16 @@ def test_nothing_done_is_no_figure_and_no_division_by_zero(now: Counts) -> None:
 
 
 def test_energy_that_is_not_told_is_none() -> None:
-    found = worked(Counts(), Counts(cpu_s=1, received=10, scored=10))
-    assert (found.joules_per_1000, found.cpu_s_per_1000) == (None, 100.0)
+    found = worked(Counts(), Counts(cpu_s=1, received=2000, scored=10))
+    assert (found.joules_per_1000, found.cpu_s_per_1000) == (None, 0.5)
+
+
+def test_of_fewer_than_a_thousand_messages_nothing_is_told() -> None:
+    before = Counts(joules=0.0, wakeups=0)
+    few = worked(before, Counts(cpu_s=1, received=999, scored=999, joules=5.0, busy_s=1, wakeups=7))
+    assert (few.joules_per_1000, few.cpu_s_per_1000, few.wakeups_per_1000) == (None, None, None)
+    assert few.scored_per_cpu_s == 999
+    assert worked(before, Counts(cpu_s=1, received=1000, wakeups=7)).wakeups_per_1000 == 7
 
 
 def test_counters_that_begin_anew_or_go_back() -> None:
@@ -76,7 +84,10 @@ class Rig:
         self.reports: dict[str, PipelineReport] = {}
         self.rest = Counts()
         self.gaps: list[dict[str, Any]] = []
-        self.promises = Promises(lambda: self.reports, lambda: {"p": "t", "q": "t"}, self._uptime, lambda: self.rest)
+        self.linked = True
+        self.promises = Promises(
+            lambda: self.reports, lambda: {"p": "t", "q": "t"}, self._uptime, lambda: self.rest, linked=lambda: self.linked
+        )
 
     def _uptime(self, over: int) -> dict[str, Any]:
         return {
@@ -103,7 +114,7 @@ def test_before_anything_was_done(rig: Rig) -> None:
     assert {name: each["sentence"] for name, each in found.items() if name != "reliability"} == {
         "latency": "no event yet",
         "efficiency": "no messages scored per CPU-second in the last minute; no device yet",
-        "energy": "no message in the last minute",
+        "energy": "told from 1,000 messages on; 0 so far",
         "bandwidth": "0 B in, 0 B sent up, 0 B saved",
     }
     json.dumps(found)
@@ -146,6 +157,21 @@ def test_what_was_sent_up_is_not_saved(rig: Rig) -> None:
     assert rig.promises.status()["bandwidth"]["bytes_saved"] == 0
 
 
+def test_without_an_uplink_nothing_is_saved_since_nothing_leaves(rig: Rig) -> None:
+    rig.linked = False
+    rig.say(0, 0, 0.0, received_bytes=4 << 20)
+    assert rig.sentence("bandwidth") == "4.0 MiB in; nothing leaves (no uplink)"
+
+
+def test_where_few_messages_come_their_cost_is_told_since_the_start(rig: Rig) -> None:
+    for number in range(100):
+        rig.say(number * 20, number * 20, number * 1.0)
+        if number == 49:
+            assert rig.sentence("energy") == "told from 1,000 messages on; 980 so far"
+    rig.rest = msgspec.structs.replace(rig.rest, wakeups=0)
+    assert rig.sentence("energy") == "50 CPU-seconds per 1,000 messages since the start (this machine tells no energy)"
+
+
 def test_reliability_names_the_last_gap(rig: Rig) -> None:
     before = "up 90.000 % since 2026-01-01T00:00:00.000Z (50.000 % of the last day), down 250 ms planned, 1 h 0 m unplanned"
     assert rig.sentence("reliability") == before
@@ -173,8 +199,9 @@ def test_a_real_node_shows_them(tmp_path: Path) -> None:
         publish(node, 50)
         until(lambda: node.status()["promises"]["latency"]["events"] == 50, 10, "all have become events")
         until(lambda: node.status()["promises"]["efficiency"]["devices"], 10, "they are counted")
-        publish(node, 10)
-        until(lambda: node.status()["promises"]["energy"]["cpu_s_per_1000"], 10, "CPU time is counted")
+        assert node.status()["promises"]["energy"]["cpu_s_per_1000"] is None
+        publish(node, 1000)
+        until(lambda: node.status()["promises"]["energy"]["cpu_s_per_1000"], 30, "CPU time is counted")
         found = node.status()["promises"]
         assert found["bandwidth"]["bytes_in"] > 400
         assert found["reliability"]["ratio"] == 1.0

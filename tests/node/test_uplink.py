@@ -85,7 +85,7 @@ def test_what_is_told(tmp_path: Path) -> None:
     found.report = Report(where="https://centre:443", lanes={"alarm": LaneReport(2), "bulk": LaneReport(3)}, sent=2048, last=1)
     status = found.status()
     assert status is not None
-    assert status["sentence"] == "https://centre:443: 2.0 KiB sent, 5 items wait"
+    assert status["sentence"] == "https://centre:443: 2.0 KiB sent, 5 items waiting"
     assert (status["waiting"], status["connected"], found.warnings(), found.bytes_sent) == (5, True, [], 2048)
     assert found.figures() == ({"alarm": 2, "bulk": 3}, {"thinned": 0, "dropped": 0})
     found.report = Report(where="x", trouble="it answers 500", thinned=3, dropped=1, gathering="no room", sent=1)
@@ -93,7 +93,7 @@ def test_what_is_told(tmp_path: Path) -> None:
     told = found.warnings()
     assert told[0] == "the uplink does not get through, what is to leave waits: it answers 500"
     assert "no room" in told[1]
-    assert "3 items of raw data were made roll-ups, 1 were given up" in told[2]
+    assert "3 items of raw data made roll-ups, 1 given up" in told[2]
     found.report = Report(where="x", trouble="it answers 500", paused=True)
     assert found.warnings() == []
     status = found.status()

@@ -304,6 +304,19 @@ async def test_it_is_kept_while_the_node_runs(path: Path, monkeypatch: pytest.Mo
     assert [gap["reason"] for gap in after.report()["gaps"]] == ["the broker is starting", KILLED]
 
 
+def test_a_change_is_no_gap_unless_it_takes_too_long_and_then_a_planned_one(tmp_path: Path) -> None:
+    clock = ManualClock(START)
+    ledger = ledger_of(tmp_path / "up.json", clock)
+    lived(ledger, clock, HOUR)
+    assert not ledger.changing
+    ledger.expect("the configuration was read again")
+    for _ in range(40):
+        clock.advance(SECOND)
+        ledger.note(bool(ledger.changing), "the workers are starting")
+    ledger.note(True)
+    assert [(gap["planned"], gap["seconds"]) for gap in ledger.report()["gaps"]] == [(True, 15.0)]
+
+
 def test_a_pause_that_somebody_wanted_is_planned_and_the_next_one_is_not(tmp_path: Path) -> None:
     clock = ManualClock(START)
     ledger = ledger_of(tmp_path / "up.json", clock)

@@ -158,6 +158,36 @@ async def test_what_cannot_change_live_is_named_until_a_restart_and_not_taken(tm
 
 
 @pytest.mark.asyncio
+async def test_a_reload_is_no_time_without_work_and_loses_nothing(tmp_path: Path) -> None:
+    file = write(tmp_path, "a")
+    async with running(file) as node, device(node) as client:
+        never: list[str] = []
+        sent = 0
+
+        async def look() -> None:
+            while True:
+                ready, reason = node.view.ready()
+                if not ready:
+                    never.append(reason)
+                await asyncio.sleep(0.01)
+
+        looking = asyncio.create_task(look())
+        write(tmp_path, "a", "b")
+        reloading = asyncio.create_task(node.view.reload())
+        while not reloading.done() or not node.pool.ready.is_set():
+            sent += 1
+            await send(client, "a", sent)
+            await asyncio.sleep(0.05)
+        await reloading
+        assert sent > 1
+        await come(node, "a", *range(1, sent + 1))
+        await cancel_and_wait(looking)
+        assert never == []
+        assert node.uptime.report()["gaps"] == []
+        assert node.uptime.ratio == 1.0
+
+
+@pytest.mark.asyncio
 async def test_two_reloads_at_once_and_one_while_the_workers_start(tmp_path: Path) -> None:
     file = write(tmp_path, "a")
     async with running(file) as node, device(node) as client:

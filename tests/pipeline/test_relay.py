@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from skerry.core.clock import SystemClock
 from skerry.core.errors import UnavailableError
 from skerry.core.service import Bell, cancel_and_wait
 from skerry.pipeline import EVENTS_PREFIX, Relay, deliveries
 from skerry.pipeline.relay import FileDelivery, MqttDelivery
+from skerry.runtime import Allowance
 from tests.contracts.key_value import MemoryKeyValue
 from tests.fixtures.frames import spec_of
 from tests.fixtures.nats import NatsServer, put, until
@@ -132,6 +134,46 @@ async def test_a_relay_delivers_in_order_waits_for_its_sink_and_resumes(tmp_path
         ids = [json.loads(payload)["id"] for _, payload, *_ in broker.taken]
         assert ids == [f"e{number}" for number in range(250)] + ["elast"]
         assert int(cursors.values["relay.mqtt"]) == 251
+        client.close()
+        await client.closed
+
+
+def said(number: int, pipeline: str, state: str = "info") -> bytes:
+    return json.dumps({"id": f"{pipeline}{number}", "pipeline": pipeline, "key": "k", "state": state, "pad": "x" * 80}).encode()
+
+
+@pytest.mark.asyncio
+async def test_what_one_pipeline_may_not_send_yet_holds_up_no_other_and_is_not_lost(tmp_path: Path) -> None:
+    cursors, broker, count = MemoryKeyValue(), Broker(), 100
+    allowance = Allowance(50, SystemClock())
+    specs = [spec_of(name=name, sinks=["event"]) for name in "pq"]
+
+    def came(pipeline: str) -> list[str]:
+        found = [json.loads(payload)["id"] for _, payload, *_ in broker.taken]
+        return [each for each in dict.fromkeys(found) if each.startswith(pipeline)]
+
+    with NatsServer(tmp_path) as server:
+        client = await server.prepared()
+        for number in range(count):
+            await put(client, f"{EVENTS_PREFIX}p.k", said(number, "p"))
+        await put(client, f"{EVENTS_PREFIX}p.k", said(count, "p", "firing"))
+        for number in range(10):
+            await put(client, f"{EVENTS_PREFIX}q.k", said(number, "q"))
+        relay = Relay(MqttDelivery(specs, broker.publish), Bell(), {"p": allowance}.get)
+        task: asyncio.Task[Any] = asyncio.create_task(relay.run(client, cursors))
+        await until(lambda: len(came("q")) == 10 and f"p{count}" in came("p"), 30)
+        first = len(came("p")) - 1
+        assert came("p")[:first] == [f"p{number}" for number in range(first)]
+        assert relay.held("p") == relay.lag == count - first > 0
+        await until(lambda: cursors.values.get("relay.mqtt") == str(relay.cursor).encode(), 30)
+        assert relay.cursor == first
+        await cancel_and_wait(task)
+        again = Relay(MqttDelivery(specs, broker.publish), Bell(), {"p": Allowance(8000, SystemClock())}.get)
+        task = asyncio.create_task(again.run(client, cursors))
+        await until(lambda: again.cursor == count + 11, 30)
+        assert came("p") == [*(f"p{number}" for number in range(first)), f"p{count}", *(f"p{at}" for at in range(first, count))]
+        assert (again.held("p"), again.lag) == (0, 0)
+        await cancel_and_wait(task)
         client.close()
         await client.closed
 

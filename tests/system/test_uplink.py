@@ -114,6 +114,10 @@ def test_a_signed_command_goes_down_over_mqtt_once_and_is_answered(tmp_path: Pat
                 return {row["id"]: row for row in waiting}
 
             until(lambda: set(answers()) == {"forged"}, 40, "all but the forged one are answered")
+            with centre.client() as client:
+                told = [client.get(f"/api/v1/uplink/command/{each}")["outcome"] for each in ("good", "not-allowed", "pause")]
+                assert client.get("/api/v1/uplink/command/forged")["waiting"]
+            assert told == ["done", "refused: 'commands/valve/open' is not in uplink.commands.allow", "done"]
             until(lambda: site.pipeline("p")["state"] == "paused", 20, "the node has done what it was told")
             assert heard == [b"42"]
             valve.disconnect()

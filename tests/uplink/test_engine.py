@@ -50,7 +50,8 @@ async def engine(
     """One life; its end is a death: nothing is said good-bye to."""
     section = {"batch": {"messages": 10, "delay": "50ms"}, **more}
     config = build(UplinkConfig, section, "uplink")
-    found = Engine(Assignment("rock", "shore", config, str(folder), str(folder), [table]), clock or SystemClock())
+    tables = table if isinstance(table, list) else [table]
+    found = Engine(Assignment("rock", "shore", config, str(folder), str(folder), tables), clock or SystemClock())
     found.order(Broker("127.0.0.1", server.port, "agent", "pw"))
     running = asyncio.create_task(found.run())
     try:

@@ -53,7 +53,11 @@ def numbers(first: int, last: int) -> list[float]:
 async def test_records_become_messages_of_the_log_once(client: WireClient) -> None:
     found = await receiver(client)
     first = envelope(1, 10)
+    assert not await found.holds(first)
     assert await found.receive(first) == digest_of(first)
+    assert await found.holds(first)
+    assert not await found.holds(envelope(5, 15))
+    assert not await found.holds(b"no envelope")
     assert await found.receive(first) == digest_of(first)
     await found.receive(envelope(5, 15))
     await found.receive(envelope(3, 9))

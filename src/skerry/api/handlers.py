@@ -22,7 +22,7 @@ from skerry.api.token_handlers import TokenHandlers
 from skerry.api.tokens import TokenStore
 from skerry.api.uplink import UplinkHandlers
 from skerry.api.view import NodeView, Row
-from skerry.core.clock import SystemClock
+from skerry.core.clock import SECOND, SystemClock
 from skerry.core.errors import RejectedError, suggestion
 from skerry.http import NotFoundError, Request, Response, Route, Stream, json_response
 
@@ -34,6 +34,7 @@ _VERSION = Parameter("version", "what the version is called; the next number by 
 _PIPELINE = Parameter("pipeline", "only of this pipeline")
 _KEY = Parameter("key", "only of this key (device)")
 _OVER = Parameter("over", "the last so long, such as 30d; without it all that is known")
+_TIMEOUT = Parameter("timeout", "how long to wait for it and for its window, such as 1m; 30 s by default, 5 minutes at most")
 _LIMIT = Parameter("limit", "rows of a page, 1 to 1000", "integer")
 _AFTER = Parameter("after", "the `next` of the page before")
 _SINCE = Parameter("since", "not before this time: RFC 3339, or Unix seconds or milliseconds")
@@ -108,6 +109,10 @@ class Handlers:
             Endpoint("POST", f"{one}/pause", self.pause, "Take no more messages; they wait in the log", event="pipeline paused"),
             Endpoint("POST", f"{one}/resume", self.resume, "Go on where it paused", event="pipeline resumed"),
             Endpoint("GET", f"{one}/windows", self.windows, "The last windows that were scored, oldest first: key, end and score"),
+            Endpoint(
+                "POST", f"{one}/trace", self.trace, "Follow its next message: where it spent its time", (_KEY, _TIMEOUT),
+                event="pipeline traced",
+            ),
             Endpoint("GET", f"{one}/deadletters", self.deadletters, "Dead letters, oldest first", (_LIMIT, _AFTER)),
             Endpoint(
                 "POST", f"{one}/deadletters/retry", self.deadletters_retry, "Process all dead letters again",
@@ -225,6 +230,11 @@ class Handlers:
         name = self._known(request)
         await self._view.pause(name)
         return json_response(self._pipeline(name))
+
+    async def trace(self, request: Request) -> Response:
+        given = arguments.query(request, ("key", "timeout"))
+        seconds = arguments.duration_of(given.get("timeout"), "timeout") / SECOND or 30.0
+        return json_response(await self._view.trace(self._known(request), given.get("key", ""), seconds))
 
     async def resume(self, request: Request) -> Response:
         name = self._known(request)

@@ -9,7 +9,7 @@ from skerry.api import arguments
 from skerry.api.endpoints import API, Endpoint
 from skerry.api.view import NodeView
 from skerry.core.errors import RejectedError
-from skerry.http import Request, Response, json_response
+from skerry.http import NotFoundError, Request, Response, json_response
 
 MOST_BODY = 4 * 1024 * 1024 + 4096
 
@@ -39,6 +39,7 @@ class UplinkHandlers:
                 "POST", f"{here}/command", self.command, "Keep a signed command for a node that sends its envelopes here",
                 body=arguments.schema(SignedCommand), event="command given",
             ),
+            Endpoint("GET", f"{here}/command/{{id}}", self.answer, "Whether a command still waits, and what its node answered"),
         ]  # fmt: skip
 
     async def status(self, request: Request) -> Response:
@@ -65,3 +66,10 @@ class UplinkHandlers:
         except binascii.Error as error:
             raise RejectedError(f"that is not base64: {error}", where="command") from error
         return json_response(await self._view.uplink.command(frame))
+
+    async def answer(self, request: Request) -> Response:
+        identity = request.params["id"]
+        found = self._view.uplink.answer(identity)
+        if found is None:
+            raise NotFoundError(f"no command {identity[:80]!r} waits", mend="it has expired, or was answered before this start")
+        return json_response(found)

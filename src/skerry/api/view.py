@@ -28,11 +28,15 @@ class UplinkView(Protocol):
         ...
 
     async def receive(self, envelope: bytes, by: str) -> Row:
-        """`{digest, commands}`: the envelope is in the log. Raises `RejectedError`, `UnavailableError`."""
+        """`{digest, again, commands}`: the envelope is in the log; `again`: it was before. Raises `RejectedError` and others."""
         ...
 
     async def command(self, frame: bytes) -> Row:
         """`{id, topic, expires}` of a signed command that waits for its node now. Raises `RejectedError`, `OverloadedError`."""
+        ...
+
+    def answer(self, identity: str) -> Row | None:
+        """`{id, waiting, outcome}` of a command; None where it is not known, or no more."""
         ...
 
 
@@ -213,6 +217,12 @@ class NodeView(Protocol):
 
     def windows(self, name: str) -> list[Row]:
         """`{key, end, score}` of the last windows that a pipeline scored, oldest first; of very fast ones a sample."""
+        ...
+
+    async def trace(self, pipeline: str, device: str, seconds: float) -> Row:
+        """Its next message: `{key, topic, sequence, outcome, event, window, batch, total_ms, spans: [{step, begin, ms}]}`.
+
+        Raises `UnavailableError` where none comes in time, `RejectedError`, `OverloadedError`."""
         ...
 
     async def events(

@@ -10,7 +10,7 @@ import typer
 
 from skerry.cli.session import Paper, Session, clean, session
 from skerry.core.errors import ConfigError
-from skerry.core.units import show_size
+from skerry.core.units import counted, show_size
 
 if TYPE_CHECKING:
     from skerry.backup import Running
@@ -45,7 +45,8 @@ def create(
     answer = create_backup(config, file, running, passphrase=words, told=_progress(here, "writing"))
 
     def draw(paper: Paper) -> None:
-        paper.line(f"wrote {clean(file)}: {show_size(answer['bytes'])}, {answer['files']} files, {len(answer['streams'])} streams")
+        files, streams = counted(answer["files"], "file"), counted(len(answer["streams"]), "stream")
+        paper.line(f"wrote {clean(file)}: {show_size(answer['bytes'])}, {files}, {streams}")
         if not with_secrets:
             paper.line("without keys, tokens and the node's passwords (--with-secrets takes them too, under a passphrase)")
         paper.line("it holds readings and password hashes: keep it where only you can read it")
@@ -112,7 +113,7 @@ def verify(context: typer.Context, file: _FILE) -> None:
         who = f"{clean(header.node)} at {clean(header.site)}"
         paper.line(f"whole: {who} as of {clean(header.created)}, skerry {clean(header.version)}")
         having = "with" if manifest.sealed else "without"
-        paper.line(f"{len(manifest.members)} files of {show_size(manifest.size)}, {having} secrets")
+        paper.line(f"{counted(len(manifest.members), 'file')} of {show_size(manifest.size)}, {having} secrets")
 
     here.show(answer, draw)
 

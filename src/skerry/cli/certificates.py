@@ -8,6 +8,7 @@ import typer
 
 from skerry.cli.session import Paper, session
 from skerry.core.errors import RejectedError
+from skerry.core.units import counted
 
 app = typer.Typer(help="The site's certificate authority.", no_args_is_help=True)
 
@@ -33,7 +34,7 @@ def show(context: typer.Context) -> None:
     def draw(paper: Paper) -> None:
         paper.line(f"{authority.certificate}: {facts.issuer}")
         paper.line(f"fingerprint {facts.fingerprint}")
-        paper.line(f"good until {to_rfc3339(facts.not_after)[:10]}, {days} days")
+        paper.line(f"good until {to_rfc3339(facts.not_after)[:10]}, {counted(days, 'day')}")
 
     here.show(answer, draw)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from skerry.cli.session import Paper, clean, print_json, session
+from skerry.core.units import counted
 
 app = typer.Typer(help="The configuration file.", no_args_is_help=True)
 
@@ -68,4 +69,4 @@ def reload(context: typer.Context) -> None:
 
 def _some(names: list[str], what: str) -> str:
     listed = f" ({', '.join(names)})" if names else ""
-    return f"{len(names)} {what}{'' if len(names) == 1 else 's'}{listed}"
+    return f"{counted(len(names), what)}{listed}"

@@ -9,6 +9,7 @@ import typer
 
 from skerry.cli.session import Paper, Session, clean, new_file, number, print_json, session
 from skerry.core.errors import RejectedError
+from skerry.core.units import counted
 
 if TYPE_CHECKING:
     from skerry.historian import Asked, Source
@@ -101,7 +102,7 @@ def export(
             with new_file(out) as write:
                 count = write_csv(source, wanted, asked, write)
     answer = {"rows": count, "series": len(wanted), "file": str(out)}
-    here.show(answer, lambda paper: paper.line(f"{count:,} rows of {len(wanted):,} series in {clean(out)}"))
+    here.show(answer, lambda paper: paper.line(f"{counted(count, 'row')} of {counted(len(wanted), 'series')} in {clean(out)}"))
 
 
 def _asked(since: str, to: str, every: str, agg: str) -> "Asked":
@@ -184,16 +185,16 @@ def _print(here: Session, event: dict[str, Any]) -> None:
 
 
 def show_event(event: dict[str, Any]) -> str:
-    """One event in one line."""
+    """One event in one line; its time is its window's start, as everywhere."""
     words = [
-        clean(event.get("end")),
+        clean(event.get("start")),
         clean(event.get("pipeline")),
         clean(event.get("key")),
         clean(event.get("state")),
         clean(event["severity"]) if event.get("severity") else "",
         f"score {number(event.get('score'), 4)}",
         f"label {clean(event['label'])}" if event.get("label") is not None else "",
-        f"{number(event.get('count'))} sample{'' if event.get('count') == 1 else 's'}",
+        counted(event.get("count"), "sample"),
         f"{number(event.get('latency_ms'), 1)} ms",
     ]
     return "  ".join(word for word in words if word)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from skerry.cli.session import clean, number
 from skerry.cli.status import books_sentence
-from skerry.core.units import show_size
+from skerry.core.units import counted, show_size
 
 if TYPE_CHECKING:
     from skerry.demo import DemoState
@@ -56,13 +56,14 @@ def summary(answer: Mapping[str, Any]) -> list[str]:
     latency = answer.get("latency_ms") or {}
     count = {
         name: number(answer.get(name))
-        for name in ("messages", "windows", "events", "acknowledged", "lost", "duplicates", "dead_letters")
+        for name in ("acknowledged", "lost", "duplicates", "dead_letters")
     }
+    messages, windows, events = (counted(answer.get(f"{noun}s"), noun) for noun in ("message", "window", "event"))
     rate, passed = number(answer.get("messages_per_s"), 1), number(answer.get("seconds"), 1, "s")
     precision, recall = _ratio(answer.get("precision")), _ratio(answer.get("recall"))
     kept = f"acknowledged to the devices {count['acknowledged']}, lost {count['lost']}"
     lines = [
-        f"{count['messages']} messages in {passed}, {count['windows']} windows scored, {count['events']} events",
+        f"{messages} in {passed}, {windows} scored, {events}",
         f"{kept}, duplicates {count['duplicates']}, dead letters {count['dead_letters']}",
         f"{rate} messages/s, publish to event {_latency(latency)}",
         f"faults: precision {precision}, recall {recall}, median delay {number(answer.get('delay_s'), 1, 's')}",
@@ -110,7 +111,7 @@ def _computer(values: Mapping[str, float]) -> str:
 def _scores(scores: Any) -> str:
     return (
         f"precision {_ratio(scores.precision)}, recall {_ratio(scores.recall)}, "
-        f"median delay {number(scores.delay_s, 1, 's')} over {number(scores.windows)} windows"
+        f"median delay {number(scores.delay_s, 1, 's')} over {counted(scores.windows, 'window')}"
     )
 
 

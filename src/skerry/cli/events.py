@@ -3,6 +3,7 @@
 from typing import Any
 
 from skerry.cli.session import Paper, clean, number
+from skerry.core.units import counted
 
 _SHOWN = 50
 
@@ -19,6 +20,6 @@ def draw_run(paper: Paper, answer: dict[str, Any]) -> None:
     for letter in letters[:10]:
         paper.line(f"dead letter: {clean(letter.get('reason'))}: {clean(letter.get('detail'))} ({clean(letter.get('topic'))})")
     paper.line(
-        f"{number(answer['messages'])} messages, {number(answer['windows'])} windows, {number(len(events))} events, "
-        f"{number(answer['late'])} late, {number(len(letters))} dead letters"
+        f"{counted(answer['messages'], 'message')}, {counted(answer['windows'], 'window')}, {counted(len(events), 'event')}, "
+        f"{number(answer['late'])} late, {counted(len(letters), 'dead letter')}"
     )

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from skerry.core.errors import RejectedError
+from skerry.core.units import counted
 
 Event = dict[str, Any]
 _MOST = 20
@@ -79,7 +80,7 @@ def _by_place(expected: list[Event], came: list[Event]) -> list[str]:
     for at, (one, other) in enumerate(zip(expected, came, strict=False), 1):
         said += _fields(f"event {at}", one, other if "id" in one else {key: other[key] for key in one if key in other})
     if len(expected) != len(came):
-        said.append(f"{len(expected)} events were expected, {len(came)} came")
+        said.append(f"{counted(len(expected), 'event')} expected, {len(came)} came")
     return said
 
 

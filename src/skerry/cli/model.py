@@ -13,6 +13,7 @@ import typer
 from skerry.cli import model_tools
 from skerry.cli.session import Paper, Session, clean, number, session
 from skerry.core.errors import RejectedError, UnavailableError, suggestion
+from skerry.core.units import counted
 
 if TYPE_CHECKING:
     from skerry.inference import Catalogue, Version
@@ -244,18 +245,18 @@ def _draw_live(paper: Paper, row: dict[str, Any]) -> None:
     for each in row.get("running") or []:
         speed = each.get("seconds_per_row")
         cost = f", {number(speed * 1000, 3, 'ms')} a row" if speed else ""
-        ran = f"{each.get('runs', 0)} runs, {each.get('rows', 0)} rows{cost}"
+        ran = f"{counted(each.get('runs', 0), 'run')}, {counted(each.get('rows', 0), 'row')}{cost}"
         paper.line(f"ran as {clean(each.get('version'))}: {ran}, {each.get('errors', 0)} errors, {each.get('nan', 0)} NaN")
     shadow = row.get("shadow")
     if isinstance(shadow, dict):
-        compared = f"{shadow.get('rows', 0)} rows, difference mean {_figure(shadow.get('mean_difference'))}"
+        compared = f"{counted(shadow.get('rows', 0), 'row')}, difference mean {_figure(shadow.get('mean_difference'))}"
         compared += f", most {_figure(shadow.get('max_difference'))}, same label {_figure(shadow.get('label_agreement'))}"
         paper.line(f"shadow {clean(shadow.get('version'))}: {compared}")
     for pipeline, drift in (row.get("drift") or {}).items():
         worst = next(iter((drift.get("psi") or {}).items()), None)
         told = f"most {worst[1]:.2f} ({clean(worst[0])})" if worst else "none judged yet"
         state = "DRIFTED" if drift.get("firing") else clean(drift.get("source") or "not watched")
-        paper.line(f"drift in {clean(pipeline)} ({state}): PSI {told}, {drift.get('outside', 0)} rows out of range")
+        paper.line(f"drift in {clean(pipeline)} ({state}): PSI {told}, {counted(drift.get('outside', 0), 'row')} out of range")
     for each in row.get("history") or []:
         reason = f": {clean(each['reason'])}" if each.get("reason") else ""
         paper.line(f"{clean(each.get('at'))} {clean(each.get('version'))} {clean(each.get('what'))}{reason}")

@@ -13,6 +13,7 @@ import typer
 
 from skerry.cli.session import Paper, Session, clean, number, session
 from skerry.core.errors import RejectedError, SkerryError
+from skerry.core.units import counted
 
 if TYPE_CHECKING:
     from skerry.inference import Difference
@@ -57,7 +58,7 @@ def verify(
     def draw(paper: Paper) -> None:
         paper.table(("check", "result", "detail"), [[check.name, check.state, check.detail] for check in found.checks])
         if found.recorded:
-            paper.line(f"{found.recorded} rows recorded in {record}")
+            paper.line(f"{counted(found.recorded, 'row')} recorded in {record}")
 
     here.show({"model": model, "file": str(path), "ok": not failed, **_built(found)}, draw)
     if failed:
@@ -261,7 +262,7 @@ def _progress(here: Session, word: str) -> Iterator[Callable[[int, int], None] |
 
 def _apart(found: "Difference") -> str:
     agreement = "" if found.agreement is None else f", labels agree in {found.agreement:.2%}"
-    return f"max difference {found.max_abs:.3g}, mean {found.mean_abs:.3g} over {found.rows} rows{agreement}"
+    return f"max difference {found.max_abs:.3g}, mean {found.mean_abs:.3g} over {counted(found.rows, 'row')}{agreement}"
 
 
 def _remark(text: str) -> str:

@@ -12,7 +12,9 @@ from skerry.cli import pipeline_explain, proposal, replay
 from skerry.cli.events import draw_run
 from skerry.cli.session import Paper, Session, clean, number, session
 from skerry.cli.status import books_sentence, draw_pipelines
+from skerry.cli.trace import trace
 from skerry.core.errors import ConfigError, RejectedError
+from skerry.core.units import counted
 
 app = typer.Typer(help="Pipelines.", no_args_is_help=True)
 _PIPELINES = "/api/v1/pipelines"
@@ -61,7 +63,7 @@ def check(
     def draw(paper: Paper) -> None:
         for row in rows:
             columns = row.get("columns")
-            made = f", {len(columns)} features: {', '.join(columns)}" if columns else ""
+            made = f", {counted(len(columns), 'feature')}: {', '.join(columns)}" if columns else ""
             paper.line(f"{row['name']}: {'fits' + made if row['ok'] else row['problem']}")
         if not rows:
             paper.line("no pipelines")
@@ -99,12 +101,13 @@ def run_offline(
         raise RejectedError(
             "the events are not as expected", where=str(expect), mend="mend the pipeline, or write the file anew with --json"
         )
-    here.note(f"as expected: {len(wanted)} events")
+    here.note(f"as expected: {counted(len(wanted), 'event')}")
 
 
 app.command("explain")(pipeline_explain.explain)
 app.command("replay")(replay.replay)
 app.command("new")(proposal.new)
+app.command("trace")(trace)
 
 
 @app.command()
@@ -149,7 +152,7 @@ def deadletters(
         columns = ("at", "reason", "topic", "detail", "payload")
         if rows:
             paper.table(columns, [[*[row.get(each) for each in columns[:4]], _payload(row)] for row in rows])
-        paper.line(f"{number(len(rows))} dead letters" + (", and more: -n shows them" if following else ""))
+        paper.line(counted(len(rows), "dead letter") + (", and more: -n shows them" if following else ""))
 
     here.show(answer, draw)
 

@@ -11,6 +11,7 @@ import typer
 
 from skerry.cli.events import draw_run
 from skerry.cli.session import Paper, Session, clean, number, session
+from skerry.core.units import counted
 
 if TYPE_CHECKING:
     from skerry.http import Client
@@ -98,7 +99,7 @@ def _draw_diff(paper: Paper, diff: Row) -> None:
     if more > 0:
         paper.line(f"and {more:,} more that differ" + (": --json shows them" if not diff["left_out"] else ""))
     kinds = {name.replace("_", " "): totals[name] for name in totals if name.startswith(("other_", "only_")) and totals[name]}
-    parts = [f"{number(totals['then'])} events then, {number(totals['now'])} now: {number(totals['same'])} the same"]
+    parts = [f"{counted(totals['then'], 'event')} then, {number(totals['now'])} now: {number(totals['same'])} the same"]
     parts += [f"{number(count)} {words}" for words, count in kinds.items()]
     apart = totals["score_difference"]
     if apart["max"]:
@@ -124,6 +125,6 @@ def _words(row: Row) -> str:
 
 def _totals(answer: Row) -> str:
     return (
-        f"{number(answer['messages'])} messages, {number(answer['windows'])} windows, {number(answer['late'])} late, "
-        f"{number(len(answer['dead_letters']))} dead letters"
+        f"{counted(answer['messages'], 'message')}, {counted(answer['windows'], 'window')}, {number(answer['late'])} late, "
+        f"{counted(len(answer['dead_letters']), 'dead letter')}"
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skerry.cli.session import Paper, clean, number
-from skerry.core.units import show_duration, show_size
+from skerry.core.units import counted, show_duration, show_size
 
 Row = Mapping[str, Any]
 LAST_LINES = 5
@@ -72,7 +72,7 @@ def draw_uptime(paper: Paper, report: Row) -> None:
     since, until = clean(report.get("since")), clean(report.get("until"))
     paper.line(f"up {100 * float(report.get('ratio') or 0.0):.3f} % from {since} to {until}")
     up, planned, unplanned = (_duration(report.get(f"{kind}_s")) for kind in ("up", "planned", "unplanned"))
-    paper.line(f"up {up}, down {planned} planned and {unplanned} unplanned; {number(report.get('starts'))} starts in all")
+    paper.line(f"up {up}, down {planned} planned and {unplanned} unplanned; {counted(report.get('starts'), 'start')} in all")
     gaps = report.get("gaps") or []
     if not gaps:
         paper.line("no gaps")
@@ -115,6 +115,15 @@ def draw_pipelines(paper: Paper, pipelines: list[Row]) -> None:
     for row in pipelines:
         if row.get("reason"):
             paper.line(f"{clean(row.get('name'))}: {clean(row['reason'])}")
+        if row.get("network"):
+            paper.line(f"{clean(row.get('name'))}: {_network(row['network'])}")
+
+
+def _network(network: Row) -> str:
+    """`sends at most 64.0 KiB/s; 1.2 MiB so far, 120 waiting`."""
+    waiting = network.get("waiting")
+    waits = f", {number(waiting)} waiting" if waiting else ""
+    return f"sends at most {show_size(network['limit'])}/s; {show_size(network['sent'])} so far{waits}"
 
 
 def books_sentence(ledger: Row) -> str:

@@ -1,6 +1,7 @@
 """`skerry uplink`: the link to the centre, and the centre's own end of it."""
 
 import base64
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from skerry.cli.session import Paper, Session, clean, number, print_json, session
 from skerry.core.clock import SECOND
 from skerry.core.errors import RejectedError
-from skerry.core.units import at_key, parse_duration
+from skerry.core.units import at_key, counted, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The link to the centre: what leaves, and what comes of other nodes.", no_args_is_help=True)
 _UPLINK = "/api/v1/uplink"
 _ENVELOPE = "application/vnd.skerry.uplink"
+_LOOK_S = 0.5
 
 
 @app.command()
@@ -30,13 +32,22 @@ def status(context: typer.Context) -> None:
     def draw(paper: Paper) -> None:
         uplink, received = answer.get("uplink"), answer.get("received")
         if not uplink and not received:
-            paper.line("no uplink: set uplink.url, or uplink.receive where other nodes send to this one")
+            paper.line(_why_none(here))
         if uplink:
             _draw_uplink(paper, uplink)
         if received:
             _draw_received(paper, received)
 
     here.show(answer, draw)
+
+
+def _why_none(here: Session) -> str:
+    """Why the node has no uplink: nobody set one, or it was set since the node was started."""
+    section = None if here.url else here.config(with_models=False).uplink
+    if section is None or not (section.url or section.receive):
+        return "no uplink: set uplink.url, or uplink.receive where other nodes send to this one"
+    key = "uplink.url" if section.url else "uplink.receive"
+    return f"{key} is set, but not yet in the node that runs: restart it"
 
 
 def _draw_uplink(paper: Paper, uplink: dict[str, Any]) -> None:
@@ -69,7 +80,7 @@ def _saved(name: str, counts: dict[str, Any]) -> list[str]:
 
 def _draw_received(paper: Paper, received: dict[str, Any]) -> None:
     paper.line(
-        f"received: {number(received.get('envelopes'))} envelopes, {number(received.get('messages'))} messages of them; "
+        f"received: {counted(received.get('envelopes'), 'envelope')}, {counted(received.get('messages'), 'message')} of them; "
         f"{number(received.get('again'))} that were there already, {number(received.get('refused'))} refused"
     )
     for row in received.get("commands") or ():
@@ -128,7 +139,8 @@ def preview(
 
     def draw(paper: Paper) -> None:
         paper.line(
-            f"{number(len(found.envelopes))} envelopes, {number(answer['bytes'])} bytes, {number(len(found.records))} records"
+            f"{counted(len(found.envelopes), 'envelope')}, {counted(answer['bytes'], 'byte')}, "
+            f"{counted(len(found.records), 'record')}"
         )
         for record in found.records:
             print_json(_message(record))
@@ -160,14 +172,17 @@ def receive(
         _show(here, found)
         return
     client = here.client(timeout=60)
-    taken = 0
+    taken = again = 0
     for path, envelope in found:
         try:
-            client.upload(f"{_UPLINK}/receive", envelope, _ENVELOPE)
+            again += bool(client.upload(f"{_UPLINK}/receive", envelope, _ENVELOPE).get("again"))
         except RejectedError as error:
             raise RejectedError(error.message, where=str(path), mend=f"{taken} before it were taken; {error.mend}") from error
         taken += 1
-    here.show({"envelopes": taken}, lambda paper: paper.line(f"{taken} envelopes are in the log"))
+    words = f"in the log: {counted(taken, 'envelope')}"
+    if again:
+        words += ", there already" if again == taken else f", {again} of them there already"
+    here.show({"envelopes": taken, "again": again}, lambda paper: paper.line(words))
 
 
 def _envelopes(files: list[Path]) -> "Iterator[tuple[Path, bytes]]":
@@ -209,6 +224,7 @@ def command(
     payload: Annotated[str, typer.Argument(metavar="[PAYLOAD]", help="Text.")] = "",
     key: Annotated[Path, typer.Option(help="The centre's private Ed25519 key (PEM).")] = Path("centre.pem"),
     expires: Annotated[str, typer.Option(help="It counts no more after this time.")] = "10m",
+    wait: Annotated[float, typer.Option(metavar="SECONDS", min=0.0, help="Wait so long for the answer; exit 1 without one.")] = 0.0,
 ) -> None:
     """Sign a command and give it to this node, which is the centre of that one. The answer comes as an event of `commands`."""
     from skerry.core.clock import SystemClock
@@ -228,6 +244,29 @@ def command(
     signing = SigningKey.from_pem(private, str(key))
     frame = sign_command(signing, site, name, topic, payload.encode(), SystemClock().now(), parse_duration(expires))
     answer = here.client().post(f"{_UPLINK}/command", {"command": base64.b64encode(frame).decode()})
+    if wait:
+        _await_answer(here, answer, node, wait)
+        return
     here.show(
         answer, lambda paper: paper.line(f"command {clean(answer['id'])} waits for {clean(node)} until {clean(answer['expires'])}")
     )
+
+
+def _await_answer(here: Session, given: dict[str, Any], node: str, seconds: float) -> None:
+    """Show what the node answered; exit 1 where it has not carried the command out, or not answered in time."""
+    from skerry.core.clock import SystemClock
+
+    clock, client = SystemClock(), here.client()
+    until = clock.monotonic() + seconds
+    while True:
+        found = client.get(f"{_UPLINK}/command/{given['id']}")
+        left = until - clock.monotonic()
+        if not found["waiting"] or left <= 0:
+            break
+        time.sleep(min(_LOOK_S, left))
+    outcome = found["outcome"]
+    none = f"no answer of {clean(node)} within {seconds:g} s; the command waits on"
+    words = f"{clean(node)}: {clean(outcome)}" if outcome else none
+    here.show({**given, "outcome": outcome}, lambda paper: paper.line(words))
+    if outcome != "done":
+        raise typer.Exit(1)

@@ -66,6 +66,14 @@ def show_size(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
+def counted(number: object, noun: str) -> str:
+    """`1 message`, `2,000 messages`; a dash for what is no number."""
+    if not isinstance(number, int | float):
+        return f"- {noun}s"
+    plural = "" if number == 1 or noun.endswith("series") else "s"
+    return f"{number:,.0f} {noun}{plural}"
+
+
 def show_duration(microseconds: float) -> str:
     """`1.2 s`, `340 ms`, `2 h 5 m`, for people."""
     seconds = microseconds / 1e6

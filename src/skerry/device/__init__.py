@@ -24,13 +24,13 @@ if TYPE_CHECKING:
         read_key,
         token_of,
     )
-    from skerry.device.recording import Recording
+    from skerry.device.recording import Recording, recorded_devices
     from skerry.device.simulated import Simulated, made_up, simulate
 
 _CLIENT = (
     "CHALLENGE_PATH", "TOKEN_PATH", "DeviceClient", "DeviceConfig", "answer_to", "check_channel", "read_key", "token_of",
 )  # fmt: skip
-_RECORDING = {"Recording": "recording"}
+_RECORDING = {"Recording": "recording", "recorded_devices": "recording"}
 _SIMULATED = ("Simulated", "made_up", "simulate")
 __getattr__ = lazy(__name__, {**dict.fromkeys(_CLIENT, "client"), **dict.fromkeys(_SIMULATED, "simulated"), **_RECORDING})
 
@@ -38,5 +38,5 @@ __all__ = [
     "CHALLENGE_PATH", "OWN_CLIENTS", "TOKEN_PATH", "Attempts", "AuditLog", "BrokerLogin", "ClientIds", "Device",
     "DeviceAuthenticator", "DeviceClient", "DeviceConfig", "DeviceRegistry", "Holding", "Permissions", "Recording", "Refusals",
     "Simulated", "TokenLogin", "answer_to", "audit_files", "check_channel", "check_id", "check_templates", "for_anonymous",
-    "for_device", "made_up", "read_audit", "read_key", "simulate", "subjects", "token_of",
+    "for_device", "made_up", "read_audit", "read_key", "recorded_devices", "simulate", "subjects", "token_of",
 ]  # fmt: skip

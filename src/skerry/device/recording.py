@@ -60,6 +60,15 @@ class Recording:
             raise ConfigError(f"cannot be read: {error.strerror}", where=str(error.filename or self._file)) from error
 
 
+def recorded_devices(file: Path) -> list[str]:
+    """The devices whose messages a recording holds, as they first come in it. Raises as `Recording`."""
+    rows = (_of_jsonl if file.suffix == ".jsonl" else _of_csv)(file)
+    try:
+        return list(dict.fromkeys(whose for whose, _, _ in rows if whose is not None))
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(error.filename or file)) from error
+
+
 def _of_csv(file: Path) -> Iterator[_Row]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:

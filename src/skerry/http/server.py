@@ -1,6 +1,7 @@
 """The server shell: routes of plain handlers on a TCP port and a Unix socket at once, everything bounded."""
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -21,7 +22,7 @@ from skerry.http.idle import Idle
 from skerry.http.messages import UNIX, Request, Response, Route, Stream
 from skerry.http.peer import remote_of, user_of
 from skerry.http.problem import error_of, problem, problem_of
-from skerry.runtime import TlsListener
+from skerry.runtime import TlsListener, listener_of
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -140,12 +141,11 @@ class HttpServer:
             server = await asyncio.get_running_loop().create_server(factory, host, port, reuse_address=True)
         except OSError as error:
             # asyncio puts the addresses and a tuple into strerror
-            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-            raise UnavailableError(
-                f"cannot listen for HTTP: {why.lower()}",
-                where=f"{host}:{port}",
-                mend="stop what listens there or choose another port",
-            ) from error
+            why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
+            if error.errno == errno.EADDRINUSE:
+                why += f" by {listener_of(port) or 'another program'}"
+            mend = "stop what listens there or choose another port"
+            raise UnavailableError(f"cannot listen for HTTP: {why}", where=f"{host}:{port}", mend=mend) from error
         self._listeners.append(server)
         bound: int = server.sockets[0].getsockname()[1]
         return bound

@@ -26,7 +26,7 @@ PAGE = 20
 LOOK_S = 0.25
 STORE_EVERY = 10_000
 """Messages of the log without an envelope after which the cursor is stored."""
-MOST_COMMANDS, COMMANDS_AT_ONCE = 1000, 20
+MOST_COMMANDS, COMMANDS_AT_ONCE, MOST_ANSWERS = 1000, 20, 1000
 ANSWERS = "commands"
 REMIND_S = 60.0
 _log = log.get("uplink")
@@ -52,6 +52,7 @@ class Centre:
         self._clock = clock
         self.cursor = -1
         self._book: dict[str, Kept] = {}
+        self._answers: dict[str, str] = {}
         self._booking = asyncio.Lock()
         self._reminded = 0.0
 
@@ -139,12 +140,13 @@ class Centre:
         if not self.on:
             raise RejectedError("this node takes no envelopes", mend="set uplink.receive = true in its configuration")
         node, _, site = by.removeprefix("token:").partition("@") if by.startswith("token:") else ("", "", "")
+        again = await self.receiver.holds(envelope)
         digest = await self.receiver.receive(envelope, node, site)
         header = read_header(envelope)
         now = self._clock.now()
         waiting = [each.frame for each in self._book.values() if (each.site, each.node) == (header.site, header.node)]
         waiting = [frame for frame in waiting if read_command(frame).expires > now][:COMMANDS_AT_ONCE]
-        return {"digest": digest, "commands": [base64.b64encode(frame).decode() for frame in waiting]}
+        return {"digest": digest, "again": again, "commands": [base64.b64encode(frame).decode() for frame in waiting]}
 
     async def command(self, frame: bytes) -> Row:
         """Keep a signed command until it is answered or has expired, and publish it for who listens.
@@ -172,12 +174,20 @@ class Centre:
 
     async def _answered(self, records: "Sequence[Record]") -> None:
         """Answers to commands are among what came."""
-        known = [
-            record.key for record in records if record.kind == "event" and record.pipeline == ANSWERS and record.key in self._book
-        ]
+        known = [each for each in records if each.kind == "event" and each.pipeline == ANSWERS and each.key in self._book]
+        for each in known:
+            self._answers[each.key] = _outcome(each.payload)
+        while len(self._answers) > MOST_ANSWERS:
+            del self._answers[next(iter(self._answers))]
         if known:
+            answered = {each.key for each in known}
             async with self._booking:
-                await self._keep({identity: each for identity, each in self._book.items() if identity not in known})
+                await self._keep({identity: each for identity, each in self._book.items() if identity not in answered})
+
+    def answer(self, identity: str) -> Row | None:
+        """Whether a command still waits, and what its node answered since this one started; None for one that is not known."""
+        outcome, waits = self._answers.get(identity), identity in self._book
+        return {"id": identity, "waiting": outcome is None, "outcome": outcome} if outcome is not None or waits else None
 
     def status(self) -> Row | None:
         """What was taken since the start; None where nothing is."""
@@ -188,6 +198,14 @@ class Centre:
             for identity, each in self._book.items()
         ]
         return {**msgspec.to_builtins(self.receiver.counts), "commands": waiting, "trouble": self.trouble}
+
+
+def _outcome(event: bytes) -> str:
+    """`done`, or `refused: why` or `failed: why`, of an answer's event."""
+    try:
+        return str(msgspec.json.decode(event)["label"])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return "done"
 
 
 class LinkView:
@@ -211,3 +229,6 @@ class LinkView:
 
     async def command(self, frame: bytes) -> Row:
         return await self._node.centre.command(frame)
+
+    def answer(self, identity: str) -> Row | None:
+        return self._node.centre.answer(identity)

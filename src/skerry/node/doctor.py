@@ -16,7 +16,7 @@ from skerry.config import NodeConfig, socket_path
 from skerry.connector import Place, open_connector
 from skerry.core.clock import SECOND, Clock, to_rfc3339
 from skerry.core.errors import ConfigError, SkerryError
-from skerry.core.units import parse_size
+from skerry.core.units import counted, parse_size
 from skerry.http import Client
 from skerry.node.check import check_pipelines
 from skerry.node.cluster import certificates, examine_cluster
@@ -236,7 +236,7 @@ def _certificate(check: str, files: TlsFiles, now: int, own: bool) -> Finding:
         mend = "start the node: it renews its own certificate" if own else f"have {files.cert} renewed; the node takes it by itself"
         return Finding(check, "warn", f"{files.cert} {sentence}", mend)
     what = "renewed by the node" if own else "brought, not renewed by the node"
-    return Finding(check, "ok", f"good for {facts.days_left(now)} days more ({what}); {', '.join(facts.names[:4])}")
+    return Finding(check, "ok", f"good for {counted(facts.days_left(now), 'day')} more ({what}); {', '.join(facts.names[:4])}")
 
 
 def _uplink(config: NodeConfig, status: dict[str, Any] | None) -> Iterator[Finding]:
@@ -273,7 +273,7 @@ def _connectors(config: NodeConfig, status: dict[str, Any] | None) -> Iterator[F
         if row.get("trouble"):
             yield Finding(check, "warn", f"it waits: {row['trouble']}", f"try `skerry connector test {spec.name}`")
         else:
-            yield Finding(check, "ok", f"{spec.kind}, {spec.direction}: {row.get('moved', 0)} messages since its start")
+            yield Finding(check, "ok", f"{spec.kind}, {spec.direction}: {counted(row.get('moved', 0), 'message')} since its start")
 
 
 def _private(config: NodeConfig) -> Iterator[Finding]:

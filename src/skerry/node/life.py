@@ -12,7 +12,7 @@ from skerry.core import log
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import SkerryError
 from skerry.core.service import Backoff, cancel_and_wait
-from skerry.core.units import parse_duration, parse_size
+from skerry.core.units import counted, parse_duration, parse_size
 from skerry.device import OWN_CLIENTS, AuditLog, ClientIds, Refusals
 from skerry.mqtt import Publisher
 from skerry.node.backup import NodeBackup, refuse_half_restored
@@ -137,7 +137,7 @@ class Node:
     def _replace_relays(self) -> None:
         cursors = {relay.name: relay.cursor for relay in self.relays}
         found = deliveries(list(self.config.pipelines), self.publish, self.config.base)
-        self.relays[:] = [Relay(delivery, self.link.bell) for delivery in found]
+        self.relays[:] = [Relay(delivery, self.link.bell, self.uplink.bandwidth.limits(delivery.name)) for delivery in found]
         for relay in self.relays:
             relay.cursor = cursors.get(relay.name, 0)
         self.link.relays_replaced.set()
@@ -344,10 +344,10 @@ class Node:
         self.paused.names |= {spec.name for spec in config.pipelines if spec.paused and spec.name not in known}
         self.models.take_config()
         old, self.pool = self.pool, self._pool()
+        self.uplink.take_config(config)
         self._replace_relays()
         self.history.take_config(config)
         self._schedule()
-        self.uplink.take_config(config)
         self.connectors.take_config(config)
         self.cluster.take_config(config)
         await old.drain()
@@ -376,7 +376,7 @@ class Node:
         if self.link.fill > ALARM:
             found.append(f"the log is {self.link.fill:.0%} full: a pipeline is paused, failed or too slow")
         if self.link.gone.messages:
-            found.append(f"{self.link.gone.messages} messages were given up unread (broker.retention)")
+            found.append(f"given up unread: {counted(self.link.gone.messages, 'message')} (broker.retention)")
         found += [*self.models.warnings(), *self.schedule.warnings(), *self.resources.warnings(), *self.history.warnings()]
         found += [*self.disk.warnings(), *self.storage.warnings(), *self.uplink.warnings()]
         found += [*self.connectors.warnings(), *self.dashboard.warnings(), *self.bundles.warnings()]
@@ -386,7 +386,7 @@ class Node:
         found += [w.restarts.sentence(f"worker {w.index}", w.last_words) for w in self.pool.workers if w.last_words]
         found += [f"worker {w.index} cannot read the log: {w.report.waiting}" for w in self.pool.workers if w.report.waiting]
         if self.audit.lost:
-            found.append(f"{self.audit.lost} lines of the audit log could not be written")
+            found.append(f"the audit log could not take {counted(self.audit.lost, 'line')}")
         found += [*self.tls.warnings(), *self.cluster.warnings(), *self.growth.warnings(), *self.common.warnings()]
         found += self.api.warnings()
         return found

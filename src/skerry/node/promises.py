@@ -10,7 +10,7 @@ import msgspec
 from skerry.core.clock import Clock
 from skerry.core.histogram import Histogram
 from skerry.core.service import beat, cancel_and_wait
-from skerry.core.units import show_duration, show_size
+from skerry.core.units import counted, show_duration, show_size
 from skerry.node.processes import processes_of
 from skerry.node.roundtrip import RoundTrip
 from skerry.runtime import EnergyMeter, WakeupMeter, busy_seconds
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 EVERY_S = 2.0
+ENOUGH = 1000
+"""Messages of which the cost of a thousand can be told; of fewer it would be that of starting up and idling."""
 WINDOW_S = 60.0
 DAY_US = 86_400_000_000
 _KEPT = int(WINDOW_S / EVERY_S) + 1
@@ -51,7 +53,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Worked(msgspec.Struct, frozen=True):
-    """What was done between two counts. None: nothing was done that it could be told of."""
+    """What was done between two counts. None: nothing, or too little, was done that it could be told of."""
 
     scored_per_cpu_s: float | None = None
     memory_per_device: float | None = None
@@ -63,18 +65,19 @@ class Worked(msgspec.Struct, frozen=True):
 def worked(before: Counts, now: Counts) -> Worked:
     """Efficiency between two counts. Of the packages' energy the node has the share that it has of the machine's CPU time."""
     cpu_s, scored, received = now.cpu_s - before.cpu_s, now.scored - before.scored, now.received - before.received
+    enough = received >= ENOUGH
     joules = None
-    if now.joules is not None and before.joules is not None and received:
+    if now.joules is not None and before.joules is not None and enough:
         busy = max(cpu_s, now.busy_s - before.busy_s)
         joules = 1000 * (now.joules - before.joules) * (cpu_s / busy if busy > 0 else 0.0) / received
     woken = None
-    if now.wakeups is not None and before.wakeups is not None and received:
+    if now.wakeups is not None and before.wakeups is not None and enough:
         woken = 1000 * (now.wakeups - before.wakeups) / received
     return Worked(
         wakeups_per_1000=woken,
         scored_per_cpu_s=scored / cpu_s if scored and cpu_s > 0 else None,
         memory_per_device=now.memory / now.devices if now.devices else None,
-        cpu_s_per_1000=1000 * cpu_s / received if received else None,
+        cpu_s_per_1000=1000 * cpu_s / received if enough else None,
         joules_per_1000=joules,
     )
 
@@ -100,7 +103,7 @@ class Promises:
     Args:
         reports: of all pipelines now. topics: by pipeline, the topic that it reads. uptime: the ledger's report over a time.
         rest: memory, CPU seconds, energy and time: the counts that do not come of reports.
-        beside: what is run as long as it is.
+        beside: what is run as long as it is. linked: whether there is an uplink.
     """
 
     def __init__(
@@ -110,14 +113,17 @@ class Promises:
         uptime: Callable[[int], Row],
         rest: Callable[[], Counts],
         beside: Sequence[RoundTrip] = (),
+        linked: Callable[[], bool] = lambda: True,
     ) -> None:
         self._reports = reports
         self._topics = topics
         self._uptime = uptime
         self._rest = rest
         self._beside = beside
+        self._linked = linked
         self._received, self._scored = Growth(), Growth()
         self._counts: deque[Counts] = deque(maxlen=_KEPT)
+        self._first: Counts | None = None
 
     async def run(self) -> None:
         """Count every two seconds, and measure the link, until cancelled."""
@@ -133,15 +139,15 @@ class Promises:
         """Count once."""
         reports, topics = self._reports(), self._topics()
         books = {name: report.books for name, report in reports.items() if report.books}
-        self._counts.append(
-            msgspec.structs.replace(
-                self._rest(),
-                devices=by_topic({name: report.keys for name, report in reports.items()}, topics),
-                received=self._received.add({name: each["received"] for name, each in books.items()}),
-                scored=self._scored.add({name: each["scored"] for name, each in books.items()}),
-                bytes_in=by_topic({name: report.received_bytes for name, report in reports.items()}, topics),
-            )
+        counts = msgspec.structs.replace(
+            self._rest(),
+            devices=by_topic({name: report.keys for name, report in reports.items()}, topics),
+            received=self._received.add({name: each["received"] for name, each in books.items()}),
+            scored=self._scored.add({name: each["scored"] for name, each in books.items()}),
+            bytes_in=by_topic({name: report.received_bytes for name, report in reports.items()}, topics),
         )
+        self._first = self._first or counts
+        self._counts.append(counts)
 
     @property
     def now(self) -> Counts:
@@ -150,8 +156,15 @@ class Promises:
 
     @property
     def lately(self) -> Worked:
-        """What was done within the last minute."""
-        return worked(self._counts[0], self._counts[-1]) if self._counts else Worked()
+        """What was done within the last minute; what a thousand messages cost since the start, where that minute had fewer."""
+        if self._first is None:
+            return Worked()
+        lately, ever = worked(self._counts[0], self._counts[-1]), worked(self._first, self._counts[-1])
+        return lately if self._of_last_minute else msgspec.structs.replace(ever, scored_per_cpu_s=lately.scored_per_cpu_s)
+
+    @property
+    def _of_last_minute(self) -> bool:
+        return self._counts[-1].received - self._counts[0].received >= ENOUGH if self._counts else False
 
     def status(self) -> Row:
         """Each promise with its figures and a sentence."""
@@ -159,8 +172,8 @@ class Promises:
             "latency": _latency(self._reports(), self.now.link_ms),
             "reliability": _reliability(self._uptime(0), self._uptime(DAY_US)),
             "efficiency": _efficiency(self.lately, self.now.devices),
-            "energy": _energy(self.lately),
-            "bandwidth": _bandwidth(self.now),
+            "energy": _energy(self.lately, self.now.received, "in the last minute" if self._of_last_minute else "since the start"),
+            "bandwidth": _bandwidth(self.now, self._linked()),
         }
 
 
@@ -188,7 +201,7 @@ def promises_of(node: "Node", clock: Clock) -> Promises:
             link_ms=link.milliseconds,
         )
 
-    return Promises(reports, topics, node.uptime.report, rest, [link])
+    return Promises(reports, topics, node.uptime.report, rest, [link], lambda: bool(node.config.uplink.url))
 
 
 def by_topic(counts: Mapping[str, int], topics: Mapping[str, str]) -> int:
@@ -240,25 +253,27 @@ def _efficiency(lately: Worked, devices: int) -> Row:
     found = {"scored_per_cpu_s": lately.scored_per_cpu_s, "memory_per_device": lately.memory_per_device, "devices": devices}
     scored = f"{lately.scored_per_cpu_s:,.0f}" if lately.scored_per_cpu_s is not None else "no"
     memory = lately.memory_per_device
-    each = f"{show_size(memory)} of memory a device, {devices:,} devices" if memory is not None else "no device yet"
+    each = f"{show_size(memory)} of memory a device, {counted(devices, 'device')}" if memory is not None else "no device yet"
     return {**found, "sentence": f"{scored} messages scored per CPU-second in the last minute; {each}"}
 
 
-def _energy(lately: Worked) -> Row:
+def _energy(lately: Worked, received: int, when: str) -> Row:
     found: Row = {name: getattr(lately, name) for name in ("joules_per_1000", "cpu_s_per_1000", "wakeups_per_1000")}
     if lately.cpu_s_per_1000 is None:
-        return {**found, "sentence": "no message in the last minute"}
+        return {**found, "sentence": f"told from {ENOUGH:,} messages on; {received:,} so far"}
     woken = f" and {lately.wakeups_per_1000:,.0f} wake-ups" if lately.wakeups_per_1000 is not None else ""
-    spent = f"{lately.cpu_s_per_1000:.3g} CPU-seconds{woken} per 1,000 messages in the last minute"
+    spent = f"{lately.cpu_s_per_1000:.3g} CPU-seconds{woken} per 1,000 messages {when}"
     if lately.joules_per_1000 is None:
         return {**found, "sentence": f"{spent} (this machine tells no energy)"}
     return {**found, "sentence": f"{lately.joules_per_1000:.3g} J and {spent}"}
 
 
-def _bandwidth(now: Counts) -> Row:
+def _bandwidth(now: Counts, linked: bool) -> Row:
     saved = max(0, now.bytes_in - now.bytes_sent)
     part = f" ({100 * saved / now.bytes_in:.1f} %)" if now.bytes_in else ""
     sentence = f"{show_size(now.bytes_in)} in, {show_size(now.bytes_sent)} sent up, {show_size(saved)} saved{part}"
+    if not linked:
+        sentence = f"{show_size(now.bytes_in)} in; nothing leaves (no uplink)"
     return {"bytes_in": now.bytes_in, "bytes_sent": now.bytes_sent, "bytes_saved": saved, "sentence": sentence}
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from skerry.core import log
 from skerry.core.clock import Clock, to_rfc3339
-from skerry.core.units import parse_duration
+from skerry.core.units import counted, parse_duration
 from skerry.node.resources import reserved
 from skerry.pipeline import PipelineSpec, Standing, standing
 from skerry.runtime import Admission, Bounds, Candidate, Claim, Reading, ResourceUsage, Shedding, admit, judge
@@ -154,14 +154,17 @@ class NodeSchedule:
         return changed
 
     def row(self, name: str, state: str, reason: str) -> Row:
-        """What a pipeline's row says of it: its state, with the reason where it is pending or degraded, and its priority."""
+        """What a pipeline's row says of it: its state and why it is that, its priority, what it may send."""
         pending, degraded = self._admission.pending.get(name), self._degraded.get(name)
         if pending is not None and state != "quarantined":
             state, reason = "pending", f"pending: {pending}"
         elif degraded is not None and state == "running":
             state, reason = "degraded", reason or degraded.sentence
         shed = degraded.row if degraded is not None else None
-        return {"state": state, "reason": reason, "priority": self._node.config.pipeline(name).priority, "shed": shed}
+        waiting = self._node.uplink.held(name) + sum(relay.held(name) for relay in self._node.relays)
+        network = self._node.uplink.bandwidth.row(name, waiting)
+        priority = self._node.config.pipeline(name).priority
+        return {"state": state, "reason": reason, "priority": priority, "shed": shed, "network": network}
 
     def figures(self) -> dict[str, tuple[bool, int]]:
         """By pipeline: whether it is pending, and by how many steps it is degraded."""
@@ -176,6 +179,6 @@ class NodeSchedule:
         found = []
         for name, why in self._admission.pending.items():
             behind = self._node.link.last_sequence - reports[name].durable if name in reports else 0
-            held = f"; it holds {behind:,} messages of the log" if behind > 0 else ""
+            held = f"; it holds {counted(behind, 'message')} of the log" if behind > 0 else ""
             found.append(f"pipeline {name} is pending: {why}{held}")
         return found

@@ -11,7 +11,8 @@ from skerry.config import NodeConfig
 from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.errors import UnavailableError
 from skerry.core.service import cancel_and_wait
-from skerry.core.units import parse_rate, parse_size, show_size
+from skerry.core.units import counted, parse_rate, parse_size, show_size
+from skerry.node.bandwidth import Bandwidth
 from skerry.node.withheld import Withheld
 from skerry.runtime import Confinement
 from skerry.uplink import Assignment, Broker, Report, UplinkConfig, UplinkProcess
@@ -48,7 +49,17 @@ class NodeUplink(UplinkProcess):
         self._paused_file = config.data_dir / "uplink.paused"
         self.paused = self._paused_file.exists()
         self._sent = 0
+        self.bandwidth = Bandwidth(clock)
         self.take_config(config)
+
+    def heard(self, report: Report) -> None:
+        """Take in what it says."""
+        super().heard(report)
+        self.bandwidth.uplink_sent(report.spent)
+
+    def held(self, pipeline: str) -> int:
+        """Items of a pipeline that wait since it has sent what it may."""
+        return self.report.held.get(pipeline, 0) if self.report is not None else 0
 
     async def run(self) -> None:
         """Keep the process running, and the audit log told of what is withheld, until cancelled."""
@@ -69,6 +80,7 @@ class NodeUplink(UplinkProcess):
 
     def take_config(self, config: NodeConfig) -> None:
         """Send what the configuration says from now on."""
+        self.bandwidth.take_config(config)
         marked = {spec.name for spec in config.pipelines if any(sink.kind == "uplink" for sink in spec.sinks)}
         self.assign(
             Assignment(
@@ -162,18 +174,18 @@ class NodeUplink(UplinkProcess):
                 f"what leaves for the centre can be read on the way: uplink.url begins with {self.assignment.config.scheme}://"
             )
         if report is not None and (given_up := sum(lane.unreadable for lane in report.lanes.values())):
-            found.append(f"{given_up} items of the uplink's queue could not be read and were given up")
+            found.append(f"{counted(given_up, 'item')} of the uplink's queue could not be read and given up")
         if report is not None and report.gathering:
             found.append(f"nothing more is gathered for the centre: {report.gathering}")
         if report is not None and report.thinned + report.dropped:
-            gone = f"{report.thinned} items of raw data were made roll-ups, {report.dropped} were given up"
+            gone = f"{counted(report.thinned, 'item')} of raw data made roll-ups, {report.dropped} given up"
             found.append(f"the uplink's queue was full (uplink.queue.size): {gone}")
         return found
 
 
 def _sentence(report: Report) -> str:
     waiting = sum(lane.waiting for lane in report.lanes.values())
-    words = f"{report.where}: {show_size(report.sent)} sent, {waiting} items wait"
+    words = f"{report.where}: {show_size(report.sent)} sent, {counted(waiting, 'item')} waiting"
     if report.paused:
         return f"{words}; paused"
     return f"{words}; {report.trouble}" if report.trouble else words

@@ -18,7 +18,8 @@ STILL_S = 30.0
 """A node that did not look at itself for so long stood still."""
 MOST_GAPS = 1000
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-EXPECTED_S = 30.0
+CHANGE_S, EXPECTED_S = 25.0, 30.0
+"""How long a change that somebody wanted may take while the node counts as working, and when a gap that begins is still planned."""
 STOPPED = "it was stopped"
 KILLED = "the node was killed or ended by itself"
 POWERED_OFF = "the machine went down without stopping the node"
@@ -124,6 +125,12 @@ class UptimeLedger:
     def expect(self, reason: str) -> None:
         """What begins within the next seconds was wanted: the node stops working for a moment because somebody changed it."""
         self._expected = (reason, self._clock.monotonic() + EXPECTED_S)
+
+    @property
+    def changing(self) -> str:
+        """What somebody changes at this moment; empty while nobody does, or when it takes longer than it should."""
+        why, until = self._expected
+        return why if why and self._clock.monotonic() < until - EXPECTED_S + CHANGE_S else ""
 
     def stop(self, failure: str = "") -> None:
         """Note the end of this life: in order, or by a failure of the node's own."""

@@ -23,6 +23,7 @@ from skerry.node.journal import Journal
 from skerry.node.live import LIVE_KEYS, READ_ANEW, with_live
 from skerry.node.look import look_at, mark_of
 from skerry.node.outputs import Outputs
+from skerry.node.tracing import trace
 from skerry.pipeline import PipelineSpec
 from skerry.worker import PipelineReport, merge_reports
 
@@ -59,10 +60,11 @@ class View:
             return False, node.server.status
         if not node.link.opened.is_set():
             return False, f"the log is being prepared{': ' + node.trouble if node.trouble else ''}"
-        if not node.pool.ready.is_set():
-            return False, "the workers are starting"
         if not node.cluster.quorum:
             return False, node.cluster.sentence
+        if not node.pool.ready.is_set():  # while it changes over, what devices send is acknowledged and kept all the same
+            why = node.uptime.changing if node.ready.is_set() else ""
+            return bool(why), f"{why}: the workers change over, messages wait in the log" if why else "the workers are starting"
         for worker in node.pool.workers:
             if worker.restarts.quarantined:
                 return False, worker.restarts.sentence(f"worker {worker.index}", worker.last_words)
@@ -240,15 +242,9 @@ class View:
         return self._node.models.row(name, self.models())
 
     async def model_add(
-        self,
-        name: str,
-        file: str,
-        version: str | None,
-        labels: list[str],
-        threshold: float | None,
-        features: list[str],
+        self, name: str, file: str, version: str | None, labels: list[str], threshold: float | None, features: list[str],
         convert: bool,
-    ) -> Row:
+    ) -> Row:  # fmt: skip
         given = {"labels": labels, "threshold": threshold, "features": features, "convert": convert}
         return await self._node.models.add(name, file, version or "", given)
 
@@ -283,6 +279,9 @@ class View:
             key = row["name"], row["version"]
             seen[key] = (marks[key], row)
         self._looked = seen
+
+    async def trace(self, pipeline: str, device: str, seconds: float) -> Row:
+        return await trace(self._node, self._clock, pipeline, device, seconds)
 
     async def events(
         self, pipeline: str | None, key: str | None, since: int | None, limit: int, after: str | None

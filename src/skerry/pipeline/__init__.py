@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from skerry.pipeline.partitions import parse_unit, unit_name
     from skerry.pipeline.picture import check_fits
     from skerry.pipeline.proposal import Proposal, propose
-    from skerry.pipeline.relay import EventHead, Relay, deliveries
+    from skerry.pipeline.relay import EventHead, Limits, MqttDelivery, Relay, deliveries
     from skerry.pipeline.runner import BATCH, Runner
+    from skerry.pipeline.sampling import Probe, Sample, feed_followed, key_of_frame
     from skerry.pipeline.shed import Standing, is_scored, standing
     from skerry.pipeline.state import Ledger, PipelineState, books, decode_state, encode_state
     from skerry.pipeline.topics import (
@@ -88,6 +89,12 @@ __getattr__ = lazy(
         "EventHead": "relay",
         "check_name": "topics",
         "may_match": "topics",
+        "Limits": "relay",
+        "MqttDelivery": "relay",
+        "Probe": "sampling",
+        "Sample": "sampling",
+        "feed_followed": "sampling",
+        "key_of_frame": "sampling",
         "check_filter": "topics",
         "check_fits": "picture",
         "decode_state": "state",
@@ -126,11 +133,12 @@ __getattr__ = lazy(
 __all__ = [
     "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "DRIFT_KEY", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MQTT_PREFIX",
     "QOS0_PREFIX", "RETRY_PREFIX", "WINDOW_HEADER", "WINDOW_TAIL", "Around", "Band", "CheckpointStore", "Contribution",
-    "DeadLetter", "Event", "EventHead", "Explanation", "ForwardSpec", "KeyTemplate", "Ledger", "Level", "Output",
-    "PipelineSpec", "PipelineState", "Proposal", "Relay", "Runner", "SinkSpec", "SourceSpec", "Standing", "Trace", "Undecoded",
-    "begin_checkpoints", "books", "check_filter", "check_fits", "check_name", "decode_state", "decoder", "deliveries",
-    "drift_report", "encode_state", "event_topic", "explain", "filter_matches", "frame_of", "frame_rows", "frames_of",
-    "is_frame", "is_scored", "key_token", "letters_output", "may_match", "parse_pipeline", "parse_unit", "payload_fields",
-    "propose", "read_messages", "read_rows", "run_file", "run_messages", "show_letter", "standing", "stored_cursors",
-    "subjects_of", "topic_level", "topic_of", "unit_name", "unpack_letters",
+    "DeadLetter", "Event", "EventHead", "Explanation", "ForwardSpec", "KeyTemplate", "Ledger", "Level", "Limits",
+    "MqttDelivery", "Output", "PipelineSpec", "PipelineState", "Probe", "Proposal", "Relay", "Runner", "Sample", "SinkSpec",
+    "SourceSpec", "Standing", "Trace", "Undecoded", "begin_checkpoints", "books", "check_filter", "check_fits", "check_name",
+    "decode_state", "decoder", "deliveries", "drift_report", "encode_state", "event_topic", "explain", "feed_followed",
+    "filter_matches", "frame_of", "frame_rows", "frames_of", "is_frame", "is_scored", "key_of_frame", "key_token",
+    "letters_output", "may_match", "parse_pipeline", "parse_unit", "payload_fields", "propose", "read_messages", "read_rows",
+    "run_file", "run_messages", "show_letter", "standing", "stored_cursors", "subjects_of", "topic_level", "topic_of",
+    "unit_name", "unpack_letters",
 ]  # fmt: skip

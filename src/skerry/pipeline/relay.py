@@ -21,14 +21,19 @@ from skerry.core.service import Backoff, Bell, beat, until_one_ends
 from skerry.pipeline.event import EVENTS, EVENTS_PREFIX
 from skerry.pipeline.spec import PipelineSpec, SinkSpec
 from skerry.pipeline.topics import event_topic, topic_level
+from skerry.runtime import Allowance
 
-QUEUE = 10_000
+QUEUE, BATCH = 10_000, 200
 STORE_S = 0.25
 _TAIL = 32 * 1024 * 1024
 _log = log.get("sinks")
 
 Publish = Callable[[str, bytes, int, bool], Awaitable[None]]
 """topic, payload, qos, retain; returns when the broker has acknowledged."""
+
+
+Limits = Callable[[str], "Allowance | None"]
+"""By pipeline, what it may send; None: as much as it likes."""
 
 
 class EventHead(msgspec.Struct, gc=False):
@@ -134,11 +139,18 @@ class FileDelivery:
 
 
 class Relay:
-    """Reads the event log behind a stored cursor and hands it to one delivery, in order."""
+    """Reads the event log behind a stored cursor and hands it to one delivery, in order.
 
-    def __init__(self, delivery: Delivery, bell: Bell) -> None:
+    Events of a pipeline that has sent what it may wait beside the others, in order; alarms do not, the rest pays for them. After
+    a crash all is delivered again from the oldest that waited on."""
+
+    def __init__(self, delivery: Delivery, bell: Bell, limits: Limits | None = None) -> None:
         self._delivery = delivery
         self._bell = bell
+        self._limits = limits
+        self._held: dict[str, deque[tuple[int, bytes]]] = {}
+        self._passed = self._under_way = 0
+        self._waiters: list[asyncio.Future[None]] = []
         self._key = f"relay.{delivery.name}"
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._news = asyncio.Event()
@@ -154,7 +166,18 @@ class Relay:
     @property
     def lag(self) -> int:
         """Events read and not yet delivered."""
-        return len(self._waiting)
+        return self._under_way + len(self._waiting) + sum(map(len, self._held.values()))
+
+    def held(self, pipeline: str) -> int:
+        """Events of a pipeline that wait since it has sent what it may."""
+        return len(self._held.get(pipeline, ()))
+
+    async def reached(self, sequence: int) -> None:
+        """Return when all events up to this one are delivered."""
+        while self.cursor < sequence:
+            future = asyncio.get_running_loop().create_future()
+            self._waiters.append(future)
+            await future
 
     def status(self) -> dict[str, object]:
         """name, delivered, waiting, failure."""
@@ -164,10 +187,10 @@ class Relay:
         """Deliver until the connection ends. Raises `UnavailableError` when the log does not answer."""
         stored = await cursors.get(self._key)
         self.cursor = self._taken = max(self.cursor, int(stored or b"0"))
+        self._passed, self._under_way = self.cursor, 0
         self._waiting.clear()
-        reader = LogReader(
-            client, [f"{EVENTS_PREFIX}>"], lambda: self._taken, self._take, EVENTS, lambda: len(self._waiting) > QUEUE
-        )
+        self._held.clear()
+        reader = LogReader(client, [f"{EVENTS_PREFIX}>"], lambda: self._taken, self._take, EVENTS, self._full)
         await until_one_ends(reader.run(), self._deliver(reader), self._store(cursors))
 
     def _take(self, frames: list[Frame], first: Position, last: Position) -> None:
@@ -181,24 +204,80 @@ class Relay:
     async def _deliver(self, reader: LogReader) -> None:
         backoff = Backoff(0.2, 30.0)
         while True:
-            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._until_one_may()):
+                    await self._news.wait()
             self._news.clear()
-            while self._waiting:
-                batch = [self._waiting[at] for at in range(min(len(self._waiting), 200))]
-                try:
-                    await self._delivery.deliver([payload for _, payload in batch])
-                except (SkerryError, OSError) as error:
-                    self.failure = str(error)
-                    _log.warning(f"sink {self._delivery.name} does not take events, they wait in the log: {error}")
-                    await asyncio.sleep(backoff.next())
-                    continue
-                self.failure = ""
-                backoff.reset()
-                for _ in batch:
-                    self._waiting.popleft()
-                self.cursor = batch[-1][0]
+            while batch := self._next():
+                self._under_way = len(batch)
+                await self._hand_on(batch, backoff)
+                self._under_way = 0
+                self.cursor = min([self._passed, *(line[0][0] - 1 for line in self._held.values() if line)])
                 self.delivered += len(batch)
-            reader.go_on()
+                if self._waiters:
+                    self._tell_waiters()
+            if not self._full():
+                reader.go_on()
+
+    async def _hand_on(self, batch: list[bytes], backoff: Backoff) -> None:
+        """Deliver, and again until it is."""
+        while True:
+            try:
+                await self._delivery.deliver(batch)
+            except (SkerryError, OSError) as error:
+                self.failure = str(error)
+                _log.warning(f"sink {self._delivery.name} does not take events, they wait in the log: {error}")
+                await asyncio.sleep(backoff.next())
+                continue
+            self.failure = ""
+            backoff.reset()
+            return
+
+    def _tell_waiters(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            if not future.done():
+                future.set_result(None)
+
+    def _full(self) -> bool:
+        return self.lag > QUEUE
+
+    def _until_one_may(self) -> float | None:
+        """Seconds until the first that is held may go; None where none is."""
+        rests = [self._rest(name, len(line[0][1])) for name, line in self._held.items() if line]
+        return min(rests) if rests else None
+
+    def _rest(self, pipeline: str, size: int) -> float:
+        allowance = self._limits(pipeline) if self._limits is not None else None
+        return allowance.wait(size) if allowance is not None else 0.0
+
+    def _next(self) -> list[bytes]:
+        """What goes next: what was held and may go by now, then what has come, less what must wait."""
+        batch: list[bytes] = []
+        for name, line in self._held.items():
+            while line and len(batch) < BATCH and not self._rest(name, len(line[0][1])):
+                batch.append(line.popleft()[1])
+                self._spend(name, len(batch[-1]))
+        while self._waiting and len(batch) < BATCH:
+            self._passed, payload = self._waiting.popleft()
+            if self._limits is None or not self._hold(payload):
+                batch.append(payload)
+        return batch
+
+    def _hold(self, payload: bytes) -> bool:
+        """Whether an event has to wait; then it is put in its pipeline's line."""
+        head = _head(payload)
+        line = self._held.get(head.pipeline)
+        if head.state == "info" and (line or self._rest(head.pipeline, len(payload))):
+            self._held.setdefault(head.pipeline, deque()).append((self._passed, payload))
+            return True
+        self._spend(head.pipeline, len(payload))
+        return False
+
+    def _spend(self, pipeline: str, size: int) -> None:
+        allowance = self._limits(pipeline) if self._limits is not None else None
+        if allowance is not None:
+            allowance.spend(size)
 
     async def _store(self, cursors: KeyValue) -> None:
         stored = self.cursor

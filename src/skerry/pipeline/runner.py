@@ -21,6 +21,7 @@ from skerry.pipeline.judging import Judge
 from skerry.pipeline.partitions import partition_of
 from skerry.pipeline.picture import TensorWindow, tensor_window
 from skerry.pipeline.router import Router, Target
+from skerry.pipeline.sampling import Probe
 from skerry.pipeline.shed import without_shed
 from skerry.pipeline.spec import PipelineSpec
 from skerry.pipeline.stage import Scores, Stage, StageError, Timing
@@ -68,6 +69,7 @@ class Runner:
         self.latencies_ms: list[float] = []
         self.ages_ms: list[float] = []
         self.recent: deque[tuple[str, int, float]] = deque(maxlen=MOST_RECENT)  # key, end, score: to be looked at, no state
+        self.probe: Probe | None = None
         self._letters: list[DeadLetter] = []
         self._now = now
         self._poison = frozenset(poison)
@@ -77,8 +79,8 @@ class Runner:
         self._stage = stage or Stage(spec, scorer)
         self._drift = DriftWatch(spec, node, state.drift)
         self._judge = Judge(spec, node)
-        self._decode = decoder(spec.source, spec.dedup_field if spec.dedup == "id" else "")
-        self._router = Router(spec.name, spec.source, state.keys, partition)
+        self.decode = decoder(spec.source, spec.dedup_field if spec.dedup == "id" else "")
+        self.router = Router(spec.name, spec.source, state.keys, partition)
         self._windower = windower(spec.window)
         self._lateness = spec.window.lateness_us
         self._max_future = spec.source.max_future_us
@@ -115,7 +117,7 @@ class Runner:
             frames = [frame for frame in frames if position(frame[1]).stream > state.cursor]
         if state.taken:
             frames = [frame for frame in frames if not self._taken_before(frame)]
-        name, targets, route, decode = self.spec.name, self._router.targets, self._router.route, self._decode
+        name, targets, route, decode = self.spec.name, self.router.targets, self.router.route, self.decode
         add, lateness = self._windower.add, self._lateness
         self._trace.messages(name, first.stream, last.stream)
         self._arrival = first.arrival
@@ -179,8 +181,8 @@ class Runner:
 
     def _taken_before(self, frame: Frame) -> bool:
         """Whether the partition that had the frame's key before a re-deal has taken it in."""
-        target = self._router.targets.get(frame[0]) or self._router.route(frame[0])
-        key, at = self._router.owner(target, frame[3]), position(frame[1]).stream
+        target = self.router.targets.get(frame[0]) or self.router.route(frame[0])
+        key, at = self.router.owner(target, frame[3]), position(frame[1]).stream
         return any(at <= cursors[partition_of(key, len(cursors))] for cursors in self.state.taken)
 
     def _uncommon(self, frame: Frame, target: Target, mono: float) -> None:
@@ -190,19 +192,19 @@ class Runner:
             self._take_again(frame)
             return
         long = len(payload) > self._max_payload
-        owner = target.key or "" if long else self._router.owner(target, payload)
-        if not self._router.mine(owner):
+        owner = target.key or "" if long else self.router.owner(target, payload)
+        if not self.router.mine(owner):
             self._disown(payload)
             return
         if long:
             raise Undecoded(OVERSIZED, f"{len(payload)} bytes, allowed are {source.max_payload_bytes}")
-        key = self._router.key_of(target, payload)
-        keyed = self._router.keyed(key)
+        key = self.router.key_of(target, payload)
+        keyed = self.router.keyed(key)
         if keyed is None:
             raise Undecoded(UNKNOWN_KEY, f"over {source.max_keys} keys")
         if self._tensors:  # decoders of pictures are native code: who ends the worker is to be known by name
             self._trace.messages(self.spec.name, *[position(frame[1]).stream] * 2)
-        rows, identity = self._decode(payload)
+        rows, identity = self.decode(payload)
         if self.spec.dedup != "off" and self._skip_resent(frame, key, rows, identity):
             return
         if self._add_many(frame, key, keyed, rows):
@@ -217,11 +219,11 @@ class Runner:
         try:
             window = window_of(frame[3], position(frame[1]).stream)
         except msgspec.MsgspecError as error:
-            if not self._router.mine(""):
+            if not self.router.mine(""):
                 self._disown(frame[3])
                 return
             raise Undecoded(UNDECODABLE, f"not a window: {error}") from error
-        if not self._router.mine(window.key):
+        if not self.router.mine(window.key):
             self._disown(frame[3])
             return
         self.state.ledger.received += window.messages - 1
@@ -291,7 +293,7 @@ class Runner:
         ledger, add, lateness = self.state.ledger, self._windower.add, self._lateness
         for key, row in rows:
             ledger.received += 1
-            keyed = self._router.keyed(key)
+            keyed = self.router.keyed(key)
             refused = UNKNOWN_KEY if keyed is None else add(keyed, row, True)
             if keyed is None or refused is not None:
                 self._letters.append(DeadLetter(0, str(refused), "", "", key, int(row[0]), b""))
@@ -335,9 +337,11 @@ class Runner:
             batch = closed[begin : begin + self.batch]
             self._trace.windows(self.spec.name, window_name(batch[0]), window_name(batch[-1]))
             try:
-                self._emit(batch, self._stage.score(batch))
+                self._emit(batch, self._stage.score(batch) if self.probe is None else self.probe.score(self._stage, batch))
             except StageError as error:
                 self._score_alone(batch, error)
+            if self.probe is not None:
+                self.probe.ruled(self.outputs)
 
     def _score_alone(self, batch: list[Closed], error: StageError) -> None:
         if len(batch) == 1:

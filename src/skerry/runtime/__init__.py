@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from skerry.runtime.resources import KINDS, ResourceUsage, show_amount
     from skerry.runtime.stall import LoopWatch, Stall
     from skerry.runtime.tasks import Failure
-    from skerry.runtime.throttle import ALARM, BULK, Throttle, TokenBucket
+    from skerry.runtime.throttle import ALARM, BULK, Allowance, Throttle, TokenBucket
     from skerry.runtime.tls_listener import TlsListener
     from skerry.runtime.trimming import keep_trimmed
     from skerry.runtime.usage import UsageMeter, cgroup_memory, kernel_limits
@@ -57,6 +57,7 @@ __getattr__ = lazy(
         "lines_of_agent": "assigned",
         "tell_agent": "assigned",
         "ALARM": "throttle",
+        "Allowance": "throttle",
         "Admission": "admission",
         "BULK": "throttle",
         "Block": "memory_pool",
@@ -127,9 +128,9 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "ALARM", "BULK", "FORWARDED", "KINDS", "Admission", "Block", "BlockingPool", "Bounds", "Candidate", "Child", "ChildSpec",
-    "Claim", "ComputerReadings", "Confinement", "Confines", "DirectoryLock", "EdgeRuntime", "EnergyMeter", "Exit", "Failure",
-    "Figures", "Lease", "Lives", "LoopWatch", "MemoryPool", "Notifier", "PoolFigures", "Reading", "ReportingChild",
+    "ALARM", "BULK", "FORWARDED", "KINDS", "Admission", "Allowance", "Block", "BlockingPool", "Bounds", "Candidate", "Child",
+    "ChildSpec", "Claim", "ComputerReadings", "Confinement", "Confines", "DirectoryLock", "EdgeRuntime", "EnergyMeter", "Exit",
+    "Failure", "Figures", "Lease", "Lives", "LoopWatch", "MemoryPool", "Notifier", "PoolFigures", "Reading", "ReportingChild",
     "ResourceManager", "ResourceUsage", "Role", "RuntimeConfig", "RuntimeFigures", "Shedding", "StackedExecutor", "Stall",
     "Throttle", "TlsListener", "TokenBucket", "UsageMeter", "WakeupMeter", "admit", "allow_open_files", "busy_seconds",
     "can_listen", "cgroup_memory", "check_stack", "confine", "cpu_seconds_of", "end_left_over", "figures_of", "free_ports",

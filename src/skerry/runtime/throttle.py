@@ -131,3 +131,31 @@ class Throttle:
             if not future.done():
                 bucket.spend(amount, now)
                 future.set_result(None)
+
+
+class Allowance:
+    """What one of several senders may send, for a loop that keeps what must wait in a line of its own: so it holds up no other.
+
+    Args:
+        rate: bytes a second. burst_s: what comes after a pause may go at once: so many seconds' worth.
+
+    Attributes:
+        sent: bytes so far.
+    """
+
+    def __init__(self, rate: float, clock: Clock, burst_s: float = BURST_S) -> None:
+        if not 0 < rate < float("inf"):
+            raise RejectedError(f"{rate!r} is no rate", mend="give a number above 0")
+        self.rate = rate
+        self.sent = 0
+        self._clock = clock
+        self._bucket = TokenBucket(rate, max(rate * burst_s, _LEAST_BURST), clock.monotonic())
+
+    def wait(self, amount: int) -> float:
+        """Seconds until so many bytes may go; 0: now."""
+        return self._bucket.wait(amount, self._clock.monotonic())
+
+    def spend(self, amount: int) -> None:
+        """Note that so many bytes go now, whether they might or not: what comes after them waits for longer."""
+        self._bucket.spend(amount, self._clock.monotonic())
+        self.sent += amount

@@ -10,9 +10,11 @@ from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import CorruptError, OverloadedError, UnavailableError
 from skerry.core.service import until_one_ends
+from skerry.core.units import parse_rate
 from skerry.pipeline import EVENTS, EVENTS_PREFIX, parse_pipeline
+from skerry.runtime import Allowance
 from skerry.uplink.gather import Gatherer
-from skerry.uplink.item import Item, Priority, decode_item, encode_item
+from skerry.uplink.item import HELD, Item, Lane, Priority, decode_item, encode_item
 from skerry.uplink.key_file import site_key
 from skerry.uplink.protocol import Assignment, Broker
 from skerry.uplink.queue import Entry, Queue
@@ -31,6 +33,10 @@ FULL_S = 1.0
 STEPS_OF_A_QUEUE = 32
 """Where a queue is nearly full, a step takes in a part of what it holds, so that all of it fits as soon as there is room."""
 THIN_ITEMS, THIN_BYTES = 256, 8 * 1024 * 1024
+THINNED: tuple[Lane, ...] = ("held.bulk", "bulk", "held.normal", "normal")
+RELEASED = 256
+BURST_S = 4.0
+"""What is held is looked at once a second, and less often where the disk is slow: so much of a pause may be made up for."""
 _log = log.get("uplink")
 
 
@@ -39,6 +45,7 @@ class Collector:
 
     Attributes:
         cursor: of the log, stored. sent: bytes acknowledged by the centre, ever; stored with each commit.
+        allowances: by pipeline, of those with `resources.network`.
         thinned, dropped: items of a full queue that roll-ups stand for now, and that are gone.
     """
 
@@ -61,6 +68,8 @@ class Collector:
         self._committed_at = self._pause = 0.0
         self._owed = self._careful = False
         self._fed = dict(self._taken)
+        rates = {spec.name: parse_rate(spec.resources.network) for spec in self._specs if spec.resources.network}
+        self.allowances = {name: Allowance(rate, clock, BURST_S) for name, rate in rates.items()}
 
     def _gatherer(self, epoch: str) -> Gatherer:
         return Gatherer(self._given.config, self._specs, self._key, epoch)
@@ -164,14 +173,49 @@ class Collector:
         items = self._fitting(self.gatherer.feed(log_frames, event_frames, self._clock.now()))
         items += self._answers()
         if items:
-            await self._put([Entry(item.priority, item.pipeline, encode_item(item)) for item in items])
+            await self._put(self._entries(items))
         self._fed = cursors
         stored = self._queue.checkpoint
         moved = bool(items) or self._owed or (stored.log, stored.events, stored.sent) != (*cursors.values(), self.sent)
         self._owed = moved
         urgent = any(item.priority == "alarm" for item in items)
-        if urgent or (moved and self._clock.monotonic() - self._committed_at >= self._pause):
-            await self._commit(cursors)
+        due = self._clock.monotonic() - self._committed_at >= self._pause
+        moved_on = await self._release() if due else []
+        if urgent or moved_on or (moved and due):
+            await self._commit(cursors, moved_on)
+
+    def _entries(self, items: list[Item]) -> list[Entry]:
+        """Items where they go: to their lanes, or where they wait until their pipeline may send them. An alarm does not wait."""
+        assert self._queue is not None
+        entries, held = [], self._queue.holding()
+        for item in items:
+            body, allowance, name = encode_item(item), self.allowances.get(item.pipeline), item.pipeline
+            lane: Lane = item.priority
+            if allowance is not None and item.priority != "alarm" and (name in held or allowance.wait(len(body))):
+                held.add(name)
+                lane = HELD[item.priority]
+            elif allowance is not None:
+                allowance.spend(len(body))
+            entries.append(Entry(lane, name, body))
+        return entries
+
+    async def _release(self) -> list[int]:
+        """Queue anew what was held and may leave by now; the sequences that these stand for, which go with the next commit."""
+        queue, gone = self._queue, []
+        assert queue is not None
+        for name in [name for name, count in queue.held.items() if count] if queue.bytes < FULL * queue.size else []:
+            allowance = self.allowances.get(name)
+            for priority, lane in HELD.items():
+                entries = []
+                for sequence, body in await queue.read(lane, RELEASED, THIN_BYTES, source=name):
+                    if allowance is not None and allowance.wait(len(body)):
+                        break
+                    if allowance is not None:
+                        allowance.spend(len(body))
+                    entries.append(Entry(priority, name, body))
+                    gone.append(sequence)
+                await self._put(entries)
+        return gone
 
     async def _put(self, entries: list[Entry]) -> None:
         """Queue the items of a step. Where alarms have filled the queue it waits until some have left; the outlets go on."""
@@ -216,16 +260,17 @@ class Collector:
         """Where the queue is nearly full: roll-ups for the oldest raw data, else the oldest roll-ups go. Alarms stay."""
         queue = self._queue
         assert queue is not None
-        for lane in ("bulk", "normal"):
+        for lane in THINNED:
             while queue.bytes > NEARLY_FULL * queue.size and await self._thin(lane):
                 await queue.look()
 
-    async def _thin(self, lane: Priority) -> bool:
+    async def _thin(self, lane: Lane) -> bool:
         """Replace the oldest items of a lane that are not under way; False where there are none."""
         queue = self._queue
         assert queue is not None
         async with queue.sealing:
-            entries = await queue.read(lane, THIN_ITEMS, THIN_BYTES, self._sealed(lane))
+            sealed = self._sealed(lane) if lane in ("bulk", "normal") else 0
+            entries = await queue.read(lane, THIN_ITEMS, THIN_BYTES, sealed)
             if not entries:
                 return False
             try:
@@ -233,8 +278,9 @@ class Collector:
             except CorruptError as error:
                 _log.error(f"old items of the uplink's queue are given up: {error}")
                 items = []
-            kept = [Entry(item.priority, item.pipeline, encode_item(item)) for item in items]
-            if lane != "bulk" or 2 * sum(len(entry.body) for entry in kept) > sum(len(body) for _, body in entries):
+            kept = [Entry(lane, item.pipeline, encode_item(item)) for item in items]
+            less = 2 * sum(len(entry.body) for entry in kept) <= sum(len(body) for _, body in entries)
+            if lane not in ("bulk", "held.bulk") or not less:
                 kept = []
             if not self.thinned + self.dropped:
                 _log.warning("the uplink's queue is full (uplink.queue.size): its oldest data are thinned, alarms stay")

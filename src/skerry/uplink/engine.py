@@ -181,6 +181,8 @@ class Engine:
             gathering=collector.trouble,
             tested=self._tested,
             commands=commands,
+            spent={name: allowance.sent for name, allowance in collector.allowances.items()},
+            held={name: count for name, count in queue.held.items() if count} if queue is not None else {},
         )
 
 

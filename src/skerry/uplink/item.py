@@ -10,6 +10,10 @@ Kind = Literal["event", "rollup", "raw"]
 Priority = Literal["alarm", "normal", "bulk"]
 PRIORITIES: tuple[Priority, ...] = ("alarm", "normal", "bulk")
 """The first ones leave first; only `bulk` is ever thinned."""
+Lane = Literal["alarm", "normal", "bulk", "held.normal", "held.bulk"]
+HELD: dict[Priority, Lane] = {"normal": "held.normal", "bulk": "held.bulk"}
+"""Where items wait whose pipeline has sent what it may, until they are moved to the lane of their priority."""
+LANES: tuple[Lane, ...] = ("alarm", "normal", "bulk", "held.normal", "held.bulk")
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -86,6 +86,7 @@ class Report(msgspec.Struct):
         thinned, dropped: items of a full queue that were replaced by roll-ups, or given up.
         trouble: why nothing is sent now. gathering: why nothing is gathered now.
         commands: from the centre, since the last report.
+        spent, held: by pipeline with `resources.network`: bytes of items since the start, and items that wait for it.
     """
 
     cursor: int = -1
@@ -105,3 +106,5 @@ class Report(msgspec.Struct):
     gathering: str = ""
     tested: Tested = Tested()
     commands: list[bytes] = []
+    spent: dict[str, int] = {}
+    held: dict[str, int] = {}

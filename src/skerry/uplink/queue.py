@@ -17,7 +17,7 @@ import msgspec
 from skerry.broker import StreamPlan, WireClient, api, bucket_plan, ensure, kv_get, kv_put, read_page, store_all, stream_state
 from skerry.core.errors import CorruptError, FencedError, OverloadedError, RejectedError, UnavailableError
 from skerry.core.service import Bell
-from skerry.uplink.item import PRIORITIES, Priority
+from skerry.uplink.item import HELD, LANES, Lane, Priority
 
 STREAM, PREFIX = "skerry_uplink", "skerry.uplink."
 BUCKET, KEY = "skerry_uplink_state", "gather"
@@ -33,7 +33,7 @@ _NOT_THERE = "(10043)"
 class Entry(NamedTuple):
     """One item to queue: its lane, the pipeline it is of, and itself in bytes."""
 
-    lane: Priority
+    lane: Lane
     source: str
     body: bytes
 
@@ -61,21 +61,23 @@ class Queue:
     """One open queue over one connection. Raises `UnavailableError` when that ends, `FencedError` when another writes.
 
     Attributes:
-        checkpoint: the stored one. waiting: items that count and are not yet acknowledged, by lane.
+        checkpoint: the stored one. waiting: items that count and are not yet acknowledged, by lane. held: those by pipeline that
+            are in no lane that leaves, since it has sent what it may.
         bytes: that the stream takes, as of the last look. bell: rings after each commit.
         sealing: held while items are chosen to be sent, and while items are replaced by others.
     """
 
     def __init__(self, client: WireClient, size: int) -> None:
         self.checkpoint = Checkpoint(secrets.token_hex(6))
-        self.waiting: Counter[Priority] = Counter()
+        self.waiting: Counter[Lane] = Counter()
+        self.held: Counter[str] = Counter()
         self.bytes = 0
         self.bell = Bell()
         self.sealing = asyncio.Lock()
         self._client = client
         self._plan = StreamPlan(STREAM, (f"{PREFIX}>",), size, "new")
         self._last = self._revision = 0
-        self._fresh: Counter[Priority] = Counter()
+        self._fresh: Counter[tuple[Lane, str]] = Counter()
 
     @property
     def size(self) -> int:
@@ -84,6 +86,11 @@ class Queue:
     def waits(self, lane: Priority) -> int:
         """Items of a lane that count and are not yet acknowledged."""
         return self.waiting[lane]
+
+    def holding(self) -> set[str]:
+        """Pipelines of which items are held, those too that do not count yet."""
+        fresh = {source for lane, source in self._fresh if lane in HELD.values()}
+        return fresh | {source for source, count in self.held.items() if count}
 
     async def open(self, life: str | None = None) -> Checkpoint:
         """Make stream and bucket where they are not there, and take back what a step before left half done.
@@ -142,7 +149,7 @@ class Queue:
         for answer in await store_all(self._client, messages, ACK_S):
             _check(answer.get("error"))
         self._last += len(entries)
-        self._fresh.update(entry.lane for entry in entries)
+        self._fresh.update((entry.lane, entry.source) for entry in entries)
 
     async def commit(self, log: int, events: int, state: bytes, sent: int, void: Iterable[int] = ()) -> None:
         """Make all that was put count, together with the state that it came with."""
@@ -150,7 +157,8 @@ class Queue:
         now = Checkpoint(before.epoch, self._last, log, events, state, list(void), sent)
         await self._store(now)
         self.checkpoint = now
-        self.waiting.update(self._fresh)
+        for (lane, source), count in self._fresh.items():
+            self._note(lane, source, count)
         self._fresh.clear()
         if now.void:
             await self._delete(now.void)
@@ -160,12 +168,14 @@ class Queue:
     async def _store(self, checkpoint: Checkpoint) -> None:
         self._revision = await kv_put(self._client, BUCKET, KEY, msgspec.msgpack.encode(checkpoint), self._revision)
 
-    async def read(self, lane: Priority, limit: int, most_bytes: int, after: int = 0) -> list[tuple[int, bytes]]:
-        """The oldest items of a lane that count: sequence and bytes; at least one where there is one."""
+    async def read(
+        self, lane: Lane, limit: int, most_bytes: int, after: int = 0, source: str = ">"
+    ) -> list[tuple[int, bytes]]:
+        """The oldest items of a lane (and of one source) that count: sequence and bytes; at least one where there is one."""
         found: list[tuple[int, bytes]] = []
         size = 0
         while len(found) < limit:
-            page = await read_page(self._client, STREAM, f"{PREFIX}{lane}.>", after, min(PAGE, limit - len(found)))
+            page = await read_page(self._client, STREAM, f"{PREFIX}{lane}.{source}", after, min(PAGE, limit - len(found)))
             for stored in page:
                 if stored.sequence > self.checkpoint.sequence or (found and size + len(stored.payload) > most_bytes):
                     return found
@@ -189,10 +199,16 @@ class Queue:
         info = await api(self._client, f"STREAM.INFO.{STREAM}", {"subjects_filter": f"{PREFIX}>"})
         self.bytes = int(info["state"]["bytes"])
         self.waiting.clear()
+        self.held.clear()
         for subject, count in (info["state"].get("subjects") or {}).items():
-            lane = subject.removeprefix(PREFIX).partition(".")[0]
-            if lane in PRIORITIES:
-                self.waiting[lane] += count
+            lane = next((each for each in LANES if subject.startswith(f"{PREFIX}{each}.")), None)
+            if lane is not None:
+                self._note(lane, subject.removeprefix(f"{PREFIX}{lane}."), count)
+
+    def _note(self, lane: Lane, source: str, count: int) -> None:
+        self.waiting[lane] += count
+        if lane in HELD.values():
+            self.held[source] += count
 
     async def _delete(self, sequences: Iterable[int]) -> None:
         for sequence in sequences:

@@ -121,10 +121,19 @@ class Receiver:
 
         records = await asyncio.to_thread(decode, envelope)
         if header.count:
-            key = f"sender.{key_token(header.site)}.{key_token(header.node)}"
+            key = _key_of(header)
             # a caller who leaves must not leave half of it
             await asyncio.shield(self._one_at_a_time(key, header, records, len(envelope)))
         return digest_of(envelope)
+
+    async def holds(self, envelope: bytes) -> bool:
+        """Whether all that an envelope has is in the log already; what is no envelope is not. Raises `UnavailableError`."""
+        try:
+            header = read_header(envelope)
+        except RejectedError:
+            return False
+        found = await kv_get(self._attached(), BUCKET, _key_of(header)) if header.count else None
+        return found is not None and header.last <= msgspec.msgpack.decode(found[0], type=Sender).last(header)
 
     async def _one_at_a_time(self, key: str, header: Header, records: "Sequence[Record]", size: int) -> None:
         if key not in self._busy and len(self._busy) >= MOST_SENDERS:
@@ -133,9 +142,7 @@ class Receiver:
             await self._take(key, header, records, size)
 
     async def _take(self, key: str, header: Header, records: "Sequence[Record]", size: int) -> None:
-        client = self._client
-        if client is None or client.closed.done():
-            raise UnavailableError("the log is not there yet", mend="try again in a moment")
+        client = self._attached()
         found = await kv_get(client, BUCKET, key)
         sender = msgspec.msgpack.decode(found[0], type=Sender) if found else Sender()
         revision = found[1] if found else 0
@@ -166,6 +173,11 @@ class Receiver:
         self._note(len(records), written, size)
         await self._taken(records)
 
+    def _attached(self) -> WireClient:
+        if self._client is None or self._client.closed.done():
+            raise UnavailableError("the log is not there yet", mend="try again in a moment")
+        return self._client
+
     def _note(self, records: int, messages: int, size: int) -> None:
         counts = self.counts
         counts.envelopes += 1
@@ -180,6 +192,10 @@ def messages_of(header: Header, records: "Iterable[Record]") -> Iterator[Message
         topic = "/".join((PREFIX, header.site, header.node, *map(topic_level, record.topic.split("/"))))
         if 2 * len(topic.encode()) <= MAX_SUBJECT:
             yield Message(topic, f"{header.epoch}.{header.lane}.{record.sequence}.{record.index}", record.payload)
+
+
+def _key_of(header: Header) -> str:
+    return f"sender.{key_token(header.site)}.{key_token(header.node)}"
 
 
 def _check_names(header: Header, node: str, site: str) -> None:

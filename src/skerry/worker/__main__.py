@@ -17,7 +17,7 @@ from skerry.worker.engine import Engine
 from skerry.worker.protocol import Assignment, Command, Report
 
 REPORT_S = 0.5
-CHANGES = ("models", "standings", "units")
+CHANGES = ("models", "standings", "units", "trace")
 _log = log.get("worker")
 
 
@@ -55,7 +55,7 @@ async def _obey(engine: Engine, lines: asyncio.StreamReader, out: BinaryIO) -> N
             command = msgspec.json.decode(line, type=Command)
             if command.do == "drain":
                 break
-            if command.do in CHANGES:  # in a task: loading takes its time, and a drain must not wait for it
+            if command.do in CHANGES:  # in a task: it takes its time, and a drain must not wait for it
                 change = asyncio.create_task(_change(engine, command, out))
                 changes.add(change)
                 change.add_done_callback(changes.discard)
@@ -72,7 +72,9 @@ async def _obey(engine: Engine, lines: asyncio.StreamReader, out: BinaryIO) -> N
 
 async def _change(engine: Engine, command: Command, out: BinaryIO) -> None:
     try:
-        if command.do == "models":
+        if command.do == "trace":
+            await engine.trace(command)
+        elif command.do == "models":
             await engine.change_models(command)
         elif command.do == "units":
             await engine.change_units(command.units, command.turn)

@@ -20,6 +20,7 @@ from skerry.worker.merge import merge_parts
 from skerry.worker.models import WorkerModels
 from skerry.worker.outbox import Outbox
 from skerry.worker.protocol import Assignment, Command, PipelineReport, Report
+from skerry.worker.sampling import Samples
 from skerry.worker.slot import Slot
 from skerry.worker.tap import tap_qos0
 from skerry.worker.trace import FileTrace
@@ -49,8 +50,8 @@ class Engine:
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
         self._loading = asyncio.Lock()
-        self._draining = False
-        self.ready = False
+        self._draining = self.ready = False
+        self._samples = Samples()
         self._waiting = ""
         if assignment.base not in sys.path:
             sys.path.insert(0, assignment.base)
@@ -229,7 +230,7 @@ class Engine:
         for slot in self._fed:
             if slot.runner is not None:
                 slot.runner.batch = 1 if careful else slot.batch
-                slot.runner.feed(frames, first, last, mono)
+                (slot.runner.feed if slot.sampler is None else slot.follow)(frames, first, last, mono)
                 slot.release()
                 mark = self._measure(slot, mark)
 
@@ -363,10 +364,13 @@ class Engine:
             slot.start()
             self._changed.set()
 
+    async def trace(self, command: Command) -> None:
+        """Follow the next message of a pipeline; the next report has what came of it."""
+        await self._samples.follow(list(self._slots.of(command.pipeline)), command, self._clock)
+
     async def drain(self) -> None:
         """Stop reading, store all, end `run`."""
-        self._draining = True
-        self._fed = []
+        self._draining, self._fed = True, []
         self._models.close()
         self._changed.set()
         await self._slots.close()
@@ -388,10 +392,9 @@ class Engine:
             reports[name] = merge_parts(reports[name], part) if name in reports else part
         for name, report in reports.items():
             report.memory, report.allowed = self._growth.of(name), self._growth.allowed(name)
-        spent = os.times()
         if self._reader is not None and self._reader.reading:
             self._waiting = ""
         waiting = "the node's lease in the cluster has ended" if self._lapsed else self._waiting
-        units, turn = self._slots.names(), self._slots.turn
-        cpu_seconds = spent.user + spent.system
-        return Report(self.ready, reports, waiting=waiting, cpu_seconds=cpu_seconds, units=units, turn=turn)
+        units, turn, samples = self._slots.names(), self._slots.turn, self._samples.done()
+        cpu_s = sum(os.times()[:2])  # user and system
+        return Report(self.ready, reports, waiting=waiting, cpu_seconds=cpu_s, units=units, turn=turn, samples=samples)

@@ -45,6 +45,7 @@ class Outbox:
         self._unacked: dict[int, tuple[Output, float]] = {}
         self._numbers = itertools.count(1)
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._watched: tuple[str, int, Callable[[int], None]] | None = None
 
     @property
     def unacked(self) -> int:
@@ -54,6 +55,30 @@ class Outbox:
     def full(self) -> bool:
         """True when no more should be read until the streams have caught up."""
         return len(self._unacked) > MOST
+
+    def watch(self, identity: str, stored: Callable[[int], None]) -> None:
+        """Call back once with the sequence, when an output that is about to be sent is stored; 0: it was before."""
+        self._watched = (identity, 0, stored)
+
+    def _find_watched(self, outputs: list[Output]) -> None:
+        assert self._watched is not None
+        identity, _, stored = self._watched
+        if not any(output.id == identity for output in outputs):
+            return
+        number = next((number for number, (output, _) in self._unacked.items() if output.id == identity), 0)
+        self._watched = (identity, number, stored)
+        if not number:
+            self._watched = None
+            stored(0)
+
+    def _look_for_watched(self, frames: list[Frame]) -> None:
+        assert self._watched is not None
+        _, number, stored = self._watched
+        if not number or number in self._unacked:
+            return
+        acks = (_decode_ack(frame[3]) for frame in frames if frame[3] and frame[0].endswith(b".%d" % number))
+        self._watched = None
+        stored(next((ack.seq for ack in acks), 0))
 
     def attach(self, client: WireClient) -> None:
         """Use a new connection; what is not acknowledged is sent again."""
@@ -79,6 +104,8 @@ class Outbox:
             self._unacked[self.number] = (output, now)
             if may:
                 self._publish(self.number, output)
+        if self._watched is not None:
+            self._find_watched(outputs)
 
     def _publish(self, number: int, output: Output) -> None:
         if self._client is not None:
@@ -113,6 +140,8 @@ class Outbox:
                     self.events_seq = max(self.events_seq, ack.seq)
                 elif ack.stream == DEAD:
                     self.dead_seq = max(self.dead_seq, ack.seq)
+        if self._watched is not None:
+            self._look_for_watched(frames)
         if self._waiters:
             self._wake()
         if was_full and not self.full:

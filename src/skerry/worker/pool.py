@@ -21,6 +21,7 @@ from skerry.worker.protocol import Assignment, Command, PipelineReport, Report
 from skerry.worker.sharing import Share, deal
 from skerry.worker.suspects import load_suspects, save_suspects
 from skerry.worker.trace import Doing, read_trace
+from skerry.worker.tracing import Traces
 
 BASE_MEMORY = 256 * 1024 * 1024
 DRAIN_S = 4.0
@@ -74,7 +75,7 @@ class Worker:
         self.place: dict[str, Any] = {}
         self.models: dict[str, Any] = {}
         self.standings: dict[str, Standing] = {}
-        self.share = Share()
+        self.traces, self.share = Traces(), Share()
 
     async def run_units(self, units: list[str]) -> None:
         """Run these units from now on, in its next lives too."""
@@ -197,6 +198,7 @@ class Worker:
             _log.warning(f"worker {self.index} said what is no report: {error}")
         if self.report.ready:
             self.first_ready.set()
+        self.traces.take(self.report.samples)
         reports = self.report.pipelines
         self.windows = {name: self.windows.get(name) or deque(maxlen=SHOWN_WINDOWS) for name in reports}
         for name, report in reports.items():

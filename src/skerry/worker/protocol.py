@@ -6,7 +6,7 @@ import msgspec
 
 from skerry.core.histogram import Histogram
 from skerry.inference import DriftReport
-from skerry.pipeline import Standing
+from skerry.pipeline import Sample, Standing
 
 
 class Assignment(msgspec.Struct):
@@ -56,6 +56,9 @@ class Command(msgspec.Struct):
     """A later line to the worker: `drain` (checkpoint, end), `pause`, `resume` or `retry` of a pipeline, `standings`, `models`,
     `units`, `lease`.
 
+    `trace` has the next message of a pipeline (and a `device`) followed, `after` so many seconds at most; 0: no longer. The report
+    has it under its `number`.
+
     `retry` lets one go on, `after` so many seconds, that was stopped for its memory.
 
     `models` brings the models as they are now, with their shadows: pipelines whose reference means another version by that load
@@ -73,6 +76,8 @@ class Command(msgspec.Struct):
     units: list[str] = []
     turn: int = 0
     lease: float = 0.0
+    device: str = ""
+    number: int = 0
 
 
 class ModelReport(msgspec.Struct):
@@ -167,12 +172,20 @@ class PipelineReport(msgspec.Struct):
     recent: list[tuple[str, int, float]] = []
 
 
+class SampleReport(msgspec.Struct):
+    """The answer to the request of a number; `sample` is None where no message came."""
+
+    number: int
+    sample: Sample | None = None
+
+
 class Report(msgspec.Struct):
     """A line from the worker, about twice a second: its heartbeat.
 
     Attributes:
         waiting: why it cannot read the log now.
         units: those that are loaded, or not yet let go of. turn: of the last change of units that it has heard of.
+        samples: messages that were followed to their end since the last report.
     """
 
     ready: bool
@@ -182,3 +195,4 @@ class Report(msgspec.Struct):
     cpu_seconds: float = 0.0
     units: list[str] = []
     turn: int = 0
+    samples: list[SampleReport] = []

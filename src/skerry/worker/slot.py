@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from skerry.broker import LOG, Stored, WireClient, read_page, stream_state
+from skerry.broker import LOG, Frame, Position, Stored, WireClient, read_page, stream_state
 from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import CorruptError, SkerryError
@@ -37,6 +37,7 @@ from skerry.worker.merge import add_models
 from skerry.worker.models import KEPT, LiveModel
 from skerry.worker.outbox import Outbox
 from skerry.worker.protocol import ModelReport, PipelineReport
+from skerry.worker.sampling import Sampler
 
 CUSTOM_BATCH = 64
 IDLE_S = 5.0
@@ -65,6 +66,7 @@ class Slot:
         self.age = RecentHistogram()
         self.live: LiveModel | None = None
         self.parked: PipelineReport | None = None
+        self.sampler: Sampler | None = None
         self.past: dict[tuple[str, str], ModelReport] = {}
         self._clock = clock
         self._store = CheckpointStore(spec.name, *partition)
@@ -158,6 +160,8 @@ class Slot:
     def release(self) -> None:
         """Publish what the runner has put out, or hold it until the next checkpoint is stored."""
         runner = self.runner
+        if runner is not None and self.sampler is not None:
+            self.sampler.look(runner, self.outbox)
         if runner is None or not runner.outputs:
             return
         outputs, runner.outputs = runner.outputs, []
@@ -171,6 +175,12 @@ class Slot:
             self._held += outputs
         else:
             self.outbox.send(outputs)
+
+    def follow(self, frames: list[Frame], first: Position, last: Position, mono: float) -> None:
+        """Feed the runner, by who follows a message in it."""
+        assert self.runner is not None
+        assert self.sampler is not None
+        self.sampler.feed(self.runner, frames, first, last, mono)
 
     def advance(self) -> bool:
         """Close what silent devices left open; True when a checkpoint is needed before anything may be published."""
