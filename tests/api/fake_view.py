@@ -115,7 +115,7 @@ class FakeView:
     async def status(self) -> Row:
         ready, reason = self.ready()
         return {
-            **{"node": "box", "site": "quay", "version": "0.1.0"},
+            "node": "box", "site": "quay", "version": "0.1.0",
             "ready": ready,
             "reason": reason,
             "uptime_ratio": 0.99987,
