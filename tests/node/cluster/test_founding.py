@@ -117,3 +117,15 @@ def test_without_a_cluster_a_node_leads_and_all_work_is_its_own(tmp_path: Path) 
     assert alone.members() == []
     assert alone.status() is None
     assert not cluster_folder(config).exists()
+
+
+def test_a_certificate_that_ends_soon_is_told(tmp_path: Path) -> None:
+    config = written(tmp_path)
+    clock = ManualClock(CLOCK.now())
+    member = NodeCluster(config, clock)
+    assert member.warnings() == []
+    clock.advance(800 * DAY)
+    (warning,) = member.warnings()
+    assert warning.startswith("the node's certificate in the cluster ends on ")
+    assert warning.endswith("start the node again, and it signs another")
+    assert NodeCluster(config, clock).warnings() == []

@@ -19,8 +19,8 @@ from skerry.node.cluster.founding import cluster_config, cluster_folder, cluster
 from skerry.node.cluster.known import read_known, write_known
 from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
 from skerry.node.cluster.shared import shared
-from skerry.node.tls import site_authority
-from skerry.trust import ServerTls, SigningKey
+from skerry.node.tls import judge, site_authority
+from skerry.trust import RENEW_DAYS, ServerTls, SigningKey
 
 QUORUM_LOOK_S = 0.25
 PLACE_LOOK_S = 0.1
@@ -58,6 +58,7 @@ class NodeCluster:
         self._clock = clock
         self._server: NatsServer | None = None
         self._known: tuple[EdgeNode, ...] = ()
+        self._tls: ServerTls | None = None
         if self.enabled:
             self._begin()
 
@@ -68,7 +69,7 @@ class NodeCluster:
         own = cluster_config(config)
         self.manager = ClusterManager(own, partitions=partitions_of(config), leases=PlacedLeases(self._placed), clock=clock)
         key = SigningKey.from_pem(ticket_file(config).read_bytes(), str(ticket_file(config)))
-        tls = ServerTls(cluster_tls(config), clock)
+        tls = self._tls = ServerTls(cluster_tls(config), clock)
         self.join_port = JoinPort(
             own, self.manager, site_authority(config).load(), key, lambda: tls.context, lambda: shared(config.data_dir), clock,
             self._note_join,
@@ -213,6 +214,9 @@ class NodeCluster:
         found = [f"no node can join here: {self.trouble}"] if self.trouble else []
         if self.lost:
             found.append(f"no quorum since {self.no_quorum_text}: what devices send at QoS 1 is not acknowledged")
+        ends = "" if self._tls is None else judge(self._tls.facts, self._clock.now(), RENEW_DAYS)
+        if ends:
+            found.append(f"the node's certificate in the cluster {ends}: start the node again, and it signs another")
         return found
 
     @property
