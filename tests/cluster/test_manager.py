@@ -97,6 +97,18 @@ async def test_who_leaves_in_order_is_not_waited_for(start: Start) -> None:
 
 
 @pytest.mark.asyncio
+async def test_who_takes_no_work_is_joining_and_does_not_lead(start: Start) -> None:
+    a, b = start("a"), start("b")
+    a.take_work(False)
+    async with a:
+        await until(lambda: [node.status for node in a.members()] == [NodeStatus.JOINING])
+        async with b:
+            assert await b.elect_leader() == "b"
+            a.take_work(True)
+            await until(lambda: [node.status for node in b.members()] == [NodeStatus.ONLINE, NodeStatus.ONLINE])
+
+
+@pytest.mark.asyncio
 async def test_watch_tells_all_in_order(start: Start) -> None:
     told: list[tuple[str, str, str]] = []
 

@@ -50,6 +50,10 @@ def standing(boxes: Boxes) -> None:
     until(lambda: shown(boxes["n2"]).get("copied"), 60, "the standby has a copy")
     assert (shown(boxes["n1"])["state"], shown(boxes["n2"])["state"]) == ("alone", "standby")
     assert shown(boxes["n2"])["behind"] is not None
+    # it does not lead, and has no work: no broker runs there
+    patiently(lambda: boxes.members("n1") == {"n1": "Online", "n2": "Joining"}, 60, "n2 stands by")
+    patiently(lambda: set(shown(boxes["n1"])["partitions"].values()) == {"n1"}, 60, "all work is on n1")
+    assert boxes.leader("n1") == "n1"
 
 
 def shown(node: RunningNode) -> dict[str, Any]:

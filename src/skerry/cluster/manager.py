@@ -28,9 +28,7 @@ MOST_WAITING = 1024
 TRIES = 20
 ORDER_S = 3.0
 """What a person asks for waits so long for a quorum: with the way there and back less than 5 s."""
-LEAVE_S = 2.0
-ANNOUNCE_S = 30.0
-TELL_S = 60.0
+LEAVE_S, ANNOUNCE_S, TELL_S = 2.0, 30.0, 60.0
 _log = log.get("cluster")
 
 
@@ -298,6 +296,10 @@ class ClusterManager:
         """Let a node come again that was removed; one that was not may in any case."""
         if self._agent.readmit(node, self._now()) is not None:
             await self._order(lambda: self._agent.readmit(node, self._now()))
+
+    def take_work(self, takes: bool) -> None:
+        """Whether it is to be given work and may lead; as long as not it is Joining."""
+        self._agent.ready = takes
 
     def removed(self, node: str) -> bool:
         """Whether a node was taken out, and has not come again."""

@@ -38,7 +38,7 @@ from skerry.node.cluster.standby import StandbyCopy, renew_records
 
 LOOK_S = 1.0
 ALL = 3
-FILL_S = 300.0
+FILL_S, HERE = 300.0, (NodeStatus.ONLINE, NodeStatus.JOINING)
 _log = log.get("cluster")
 
 
@@ -90,6 +90,8 @@ class Growth:
         state = self._seat.state
         for event, on in ((self.settled, state in ("alone", "whole")), (self.may_serve, state != "standby")):
             (event.set if on else event.clear)()
+        if self._cluster.manager is not None:
+            self._cluster.manager.take_work(state in ("alone", "whole") or (state == "growing" and self._seat.founder))
 
     @property
     def _there(self) -> Reach:
@@ -150,7 +152,7 @@ class Growth:
     # alone: the founder asks the others
 
     async def _offer(self) -> None:
-        here = [node.id for node in self._cluster.members() if node.status == NodeStatus.ONLINE]
+        here = [node.id for node in self._cluster.members() if node.status in HERE]
         if self._name not in here:
             return
         book = ServersBook(await self._there.own())
