@@ -63,4 +63,7 @@ def test_alarms_are_marked_where_they_fired_and_cleared_and_told_in_words() -> N
     shown = drawn(points, Stretch(60), NOW, True, marks)
     assert shown.count('class="mark bad"') == 2  # at the width of a desk and of a phone
     assert "&lt;pump&gt; firing: bearing 9.000" in shown
+    many = drawn(points, Stretch(60), NOW, True, marks * 10)
+    assert "the last 12 of 20" in many
+    assert many.count("<tr>") == 13
     assert "Alarms meanwhile" not in drawn(points, Stretch(60, NOW - 100), NOW, True, marks)

@@ -125,6 +125,14 @@ def test_the_keyboard_reaches_the_content_first_and_the_theme_stays(browser: "Br
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     page.reload()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    visit.go("/log")
+    page.locator("select").first.focus()
+    names = ["SELECT", "SELECT", "SELECT", "INPUT", "INPUT", "Hold still"]
+    for name in names:  # every control, in the order in which they stand
+        assert page.evaluate("(e => e.localName === 'button' ? e.textContent : e.tagName)(document.activeElement)") == name
+        page.keyboard.press("Tab" if name != names[-1] else "Enter")
+    page.get_by_role("button", name="Follow").wait_for()
+    assert page.evaluate("document.activeElement.textContent") == "Follow"
     visit.close()
 
 

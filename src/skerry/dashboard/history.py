@@ -17,7 +17,7 @@ SPANS = {
 LEAST_S, MOST_S = 10, 5 * 31_536_000
 POINTS = 400
 MOST_SERIES = 6
-MOST_KEYS, MOST_MARKS = 6, 100
+MOST_KEYS, MOST_MARKS, MOST_TOLD = 6, 100, 12
 _TONES = {"firing": "bad", "cleared": "good"}
 Row = dict[str, Any]
 
@@ -115,8 +115,9 @@ def _told(marks: Sequence[Mark], span: tuple[float, float]) -> Html | None:
     seen = [mark for mark in marks if span[0] <= mark.at <= span[1]]
     if not seen:
         return None
-    rows = [(moment(to_rfc3339(round(mark.at * SECOND))), mark.words) for mark in reversed(seen)]
-    return card("Alarms meanwhile", table("Alarms meanwhile", ("When (UTC)", "What"), rows), wide=True)
+    rows = [(moment(to_rfc3339(round(mark.at * SECOND))), mark.words) for mark in list(reversed(seen))[:MOST_TOLD]]
+    note = f"the last {MOST_TOLD} of {count(len(seen))}" if len(seen) > MOST_TOLD else None
+    return card("Alarms meanwhile", table("Alarms meanwhile", ("When (UTC)", "What"), rows), note=note, wide=True)
 
 
 def csv(found: Mapping[str, list[Point]]) -> str:
