@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from skerry.core.errors import RejectedError
-from skerry.device import CHALLENGE_PATH, TOKEN_PATH, answer_to
+from skerry.device import CHALLENGE_PATH, TOKEN_PATH, DeviceClient, DeviceConfig, answer_to
 from skerry.http import Client
 from skerry.trust import SigningKey
 from tests.cluster.nodes import Boxes, patiently
@@ -126,13 +126,20 @@ def test_a_pause_and_a_token_hold_at_all_nodes(boxes: Boxes) -> None:
         patiently(lambda name=name: let_in(name), SECONDS, f"the token is good at {name}")
 
 
-def test_where_devices_reach_all_nodes(boxes: Boxes) -> None:
+async def publish_once(config: DeviceConfig) -> None:
+    async with DeviceClient(config) as device:
+        await device.publish("numbers", "{}", timeout=SECONDS)
+
+
+def test_where_devices_reach_all_nodes(boxes: Boxes, tmp_path: Path) -> None:
     def known() -> bool:
         return [each["node"] for each in ask(boxes, "n2", "/api/v1/devices")["nodes"]] == ["n2", "n1", "n3"]
 
     patiently(known, SECONDS, "n2 knows where all are")
     shown = {each["node"]: each["mqtt"] for each in ask(boxes, "n2", "/api/v1/devices")["nodes"]}
     assert shown == {name: "{}:{}".format(*boxes[name].mqtt) for name in boxes.names}
+    made = boxes["n2"].cli("device", "add", "d5", "--out", str(tmp_path / "d5.key"))
+    asyncio.run(publish_once(DeviceConfig("d5", key_file=made["key_file"], nodes=made["nodes_file"], connect_timeout=SECONDS)))
 
 
 def test_a_node_that_lost_its_models_has_them_before_its_pipelines_run(boxes: Boxes) -> None:
@@ -140,7 +147,7 @@ def test_a_node_that_lost_its_models_has_them_before_its_pipelines_run(boxes: Bo
     node.stop()
     shutil.rmtree(node.data / "models")
     node.write(PIPELINE.format(name=ONCE, dedup="time", lateness="30s") + 'model = "m@active"\n')
-    node.start(ready=False)
+    node.begin()
     node.wait_ready(SECONDS)
 
     def loaded() -> bool:

@@ -11,7 +11,7 @@ from skerry.broker import WireClient
 from skerry.core.errors import CorruptError, RejectedError, UnavailableError
 from skerry.inference import Catalogue, Version, adopt_index, coming_folder, export_index, missing_files, take_model_file
 from skerry.node.cluster import model_files
-from skerry.node.cluster.mirror import Mirror
+from skerry.node.cluster.mirror import AGAIN, Mirror
 from skerry.node.cluster.rollcall import Said, differences
 from tests.fixtures.nats import NatsServer
 
@@ -23,14 +23,17 @@ class Value:
 
     def __init__(self, data: bytes | None = None) -> None:
         self.data = data
-        self.taken = 0
+        self.taken = self.gave = 0
         self.trouble = ""
 
     async def read(self) -> bytes | None:
         return self.data
 
     async def give(self, data: bytes) -> None:
-        """Nothing else is needed."""
+        self.gave += 1
+
+    async def given(self, data: bytes) -> None:
+        """Nothing is left over."""
 
     async def take(self, data: bytes) -> None:
         if self.trouble:
@@ -151,6 +154,14 @@ async def test_a_file_of_a_model_goes_from_node_to_node(client: WireClient, tmp_
     assert second.path(active).read_bytes() == (tmp_path / "m").read_bytes()
     await model_files.drop_all_but(client, set())
     assert await model_files.there(client) == set()
+
+
+@pytest.mark.asyncio
+async def test_what_the_others_need_is_looked_for_now_and_then(pair: Pair) -> None:
+    await pair.compare()
+    given = pair.values[0].gave
+    await pair.compare(*[0] * AGAIN)
+    assert pair.values[0].gave == given + 1
 
 
 def test_a_file_that_came_damaged_is_not_taken(tmp_path: Path) -> None:

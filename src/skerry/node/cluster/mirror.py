@@ -22,6 +22,8 @@ from skerry.core.service import Bell
 BUCKET = "skerry_site"
 BUCKET_BYTES = 32 * MIB
 BEAT_S = 1.0
+AGAIN = 60
+"""Looks between two times that what the others need is looked for."""
 _SUBJECTS = f"$KV.{BUCKET}."
 _log = log.get("cluster")
 
@@ -39,7 +41,11 @@ class Part(Protocol):
         ...
 
     async def give(self, data: bytes) -> None:
-        """Called before the others are told of this state: what they will need besides must be where they find it."""
+        """Called before the others are told of this state, and now and then: what they need besides must be where they find it."""
+        ...
+
+    async def given(self, data: bytes) -> None:
+        """Called when the others were told: what nobody needs any more may go."""
         ...
 
     async def take(self, data: bytes) -> None:
@@ -78,6 +84,7 @@ class Mirror:
         self._there: dict[str, tuple[int, bytes]] = {}
         self._own: dict[str, bytes] = {}
         self._told: dict[str, bytes] = {}
+        self._looks = 0
         self._client: WireClient | None = None
         self._read_to = 0
 
@@ -99,6 +106,7 @@ class Mirror:
 
     async def _compare(self) -> None:
         client = self._connection()
+        self._looks += 1
         if client is not self._client:
             await ensure(client, bucket_plan(BUCKET, BUCKET_BYTES))
             self._client, self._read_to = client, 0
@@ -131,6 +139,9 @@ class Mirror:
             elif changed and here is not None:
                 await part.give(here)
                 await self._settle(part, await kv_put(client, BUCKET, part.key, here, revision), here)
+                await part.given(here)
+            elif here is not None and self._looks % AGAIN == 0:
+                await part.give(here)
             self.troubles.pop(part.key, None)
         except FencedError:
             self._bell.ring()  # another was faster: what it wrote is read and taken at once

@@ -30,6 +30,9 @@ class ApiTokens:
     async def give(self, data: bytes) -> None:
         """Nothing else is needed."""
 
+    async def given(self, data: bytes) -> None:
+        """Nothing is left over."""
+
     async def take(self, data: bytes) -> None:
         await asyncio.to_thread(self._node.tokens.adopt, data)
 
@@ -52,7 +55,10 @@ class ModelVersions:
             there = await model_files.there(client)
             for sha256 in named.keys() - there:
                 await model_files.give(client, catalogue.blobs / sha256, sha256)
-            await model_files.drop_all_but(client, set(named))
+
+    async def given(self, data: bytes) -> None:
+        async with self._files() as client:
+            await model_files.drop_all_but(client, set(index_files(data)))
 
     async def take(self, data: bytes) -> None:
         catalogue = self._node.models.catalogue

@@ -37,6 +37,9 @@ class Paused:
     async def give(self, data: bytes) -> None:
         """Nothing else is needed."""
 
+    async def given(self, data: bytes) -> None:
+        """Nothing is left over."""
+
     async def take(self, data: bytes) -> None:
         try:
             wanted = set(msgspec.json.decode(data, type=list[str]))
