@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import boxes
 from bench.rows import Options, Row, Say, median_row
 from skerry import ClusterConfig, ClusterManager
 from skerry.cluster import JoinPort, join
@@ -102,4 +103,6 @@ async def joining(options: Options, say: Say) -> list[Row]:
     return [median_row("join", "join with a token: checked, certificate kept", "s", "≤ 10", took)]
 
 
-ROWS: dict[str, Callable[[Options, Say], Awaitable[list[Row]]]] = {"failover": failover, "find": finding, "join": joining}
+ROWS: dict[str, Callable[[Options, Say], Awaitable[list[Row]]]] = {
+    "failover": failover, "takeover": boxes.takeover, "find": finding, "join": joining,
+}  # fmt: skip

@@ -201,6 +201,11 @@ class NodeConfig(msgspec.Struct, frozen=True):
         return self.tables.path
 
     @property
+    def partitions(self) -> int:
+        """Into how many parts the work of each pipeline is dealt: a worker has one each; in a cluster nodes take them in turn."""
+        return self.cluster.partitions if self.cluster.enabled else self.runtime.workers
+
+    @property
     def base(self) -> Path:
         """The directory that relative paths start from."""
         return _base(self.path)

@@ -40,4 +40,4 @@ async def test_joining_is_measured() -> None:
 
 
 def test_the_group_is_there() -> None:
-    assert set(bench.GROUPS["cluster"]) == {"failover", "find", "join"}
+    assert set(bench.GROUPS["cluster"]) == {"failover", "takeover", "find", "join"}

@@ -38,6 +38,7 @@ def figures() -> Figures:
         "starting": PipelineReport(state="starting"),
     }  # fmt: skip
     found.rollbacks = {"m": 1}
+    found.partitions = {"p": 2}
     found.restarts = {"worker-0": 2, "nats-server": 1}
     found.refused = {"bad-password": 3}
     found.api_refused = {"no-token": 5}
@@ -109,6 +110,7 @@ def test_the_promised_names(found: Found) -> None:
         ("skerry_restarts_total", ("worker-0",)): 2,
         ("skerry_restarts_total", ("nats-server",)): 1,
         ("skerry_ready", ()): 1,
+        ("skerry_partitions", ("p",)): 2,
         ("skerry_leader", ()): 0,
         ("skerry_members", ("Online",)): 2,
         ("skerry_members", ("Offline",)): 1,

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from skerry.broker import MIB, Stored, StreamPlan, WireClient, api, ensure, read_page
+from skerry.core.errors import UnavailableError
 from skerry.pipeline import DEAD, DEAD_PREFIX, EVENTS, EVENTS_PREFIX, Output
 from skerry.worker import outbox as module
 from skerry.worker.outbox import Outbox
@@ -183,3 +184,31 @@ async def test_what_is_found_stored_is_settled_and_nobody_waits_for_it(client: W
     box.attach(client)
     await client.flush()
     assert await payloads(client) == []
+
+
+@pytest.mark.asyncio
+async def test_who_waits_on_an_outbox_that_is_detached_is_told(client: WireClient) -> None:
+    box = Outbox(lambda: None, lambda: False)
+    box.attach(client)
+    box.send(outputs(0, 3))
+    waiting = asyncio.create_task(box.acknowledged(box.number))
+    await asyncio.wait([waiting], timeout=0.1)
+    assert not waiting.done()
+    box.detach()
+    with pytest.raises(UnavailableError, match="no longer"):
+        await asyncio.wait_for(waiting, 30)
+    assert await payloads(client) == [], "it was not allowed to publish"
+
+
+@pytest.mark.asyncio
+async def test_what_may_not_be_published_is_kept_until_it_may(client: WireClient) -> None:
+    may = False
+    box = Outbox(lambda: None, lambda: may)
+    box.attach(client)
+    box.send(outputs(0, 3))
+    box.resend(older_than=0.0)
+    may = True
+    assert await payloads(client) == []
+    box.resend(older_than=0.0)
+    await asyncio.wait_for(box.acknowledged(box.number), 30)
+    assert await payloads(client) == numbers(0, 3)

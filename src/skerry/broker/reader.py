@@ -50,6 +50,7 @@ class LogReader:
         cursor: answers the last stream sequence that was taken in; a new consumer starts behind it.
         full: answers whether the owner cannot take more; flow control then waits for `go_on`.
         on_hole: called with the first sequence that did not come while later ones did; for readers without filters.
+        headers_only: leave the payloads out.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class LogReader:
         stream: str = LOG,
         full: Callable[[], bool] = lambda: False,
         on_hole: Callable[[int], None] | None = None,
+        headers_only: bool = False,
     ) -> None:
         self._client = client
         self._subjects = list(subjects)
@@ -69,6 +71,7 @@ class LogReader:
         self._stream = stream
         self._full = full
         self._on_hole = on_hole
+        self._headers_only = headers_only
         self._last = 0
         self._owed: list[bytes] = []
         self._sid = b""
@@ -124,6 +127,7 @@ class LogReader:
             "num_replicas": 1,
             "inactive_threshold": 30_000_000_000,
             "filter_subjects": self._subjects,
+            **({"headers_only": True} if self._headers_only else {}),
         }
         if len(self._subjects) == 1:
             config["filter_subject"] = config.pop("filter_subjects")[0]

@@ -117,6 +117,9 @@ def draw_pipelines(paper: Paper, pipelines: list[Row]) -> None:
             paper.line(f"{clean(row.get('name'))}: {clean(row['reason'])}")
         if row.get("network"):
             paper.line(f"{clean(row.get('name'))}: {_network(row['network'])}")
+        if row.get("nodes"):
+            parts = ", ".join(f"{clean(node)} {' '.join(map(str, each))}" for node, each in row["nodes"].items())
+            paper.line(f"{clean(row.get('name'))}: partitions by node: {parts}")
 
 
 def _network(network: Row) -> str:

@@ -3,7 +3,8 @@
 import asyncio
 from typing import Protocol
 
-from skerry.broker import MIB, WireClient, bucket_plan, ensure, kv_put, read_page
+from skerry.broker import MIB, WireClient, bucket_plan, ensure, kv_put, parse_address, read_page
+from skerry.cluster.config import ClusterConfig
 from skerry.cluster.records import Entry
 from skerry.core.errors import FencedError, UnavailableError
 from skerry.core.units import show_duration
@@ -117,3 +118,11 @@ class JetStreamLeases:
                 raise
             self._client = client
             return client
+
+
+def leases_of(config: ClusterConfig) -> Leases:
+    """The store of records that a configuration names; in memory where it names no servers."""
+    if not config.servers:
+        return MemoryLeases()
+    addresses = tuple(parse_address(text, "servers") for text in config.servers)
+    return JetStreamLeases(addresses, config.user, config.password, config.replicas)

@@ -15,7 +15,7 @@ from skerry.cluster.beacon import Found
 from skerry.cluster.config import ClusterConfig
 from skerry.cluster.discovery import Discovery
 from skerry.cluster.joining import hello_of
-from skerry.cluster.leases import JetStreamLeases, Leases, MemoryLeases
+from skerry.cluster.leases import Leases, leases_of
 from skerry.cluster.members import Change, EdgeNode, NodeStatus, changes
 from skerry.cluster.records import Member, Partition
 from skerry.core import log
@@ -58,7 +58,7 @@ class ClusterManager:
         self.status = "not started"
         self._config = config
         self._clock = clock or SystemClock()
-        self._leases = leases or _leases_of(config)
+        self._leases = leases or leases_of(config)
         me = Member(
             config.node, config.instance or secrets.token_hex(8), 0, address=config.address, site=config.site,
             version=config.version, started=self._clock.now(), capabilities=config.capabilities, resources=config.resources,
@@ -215,6 +215,11 @@ class ClusterManager:
     def leads(self) -> bool:
         """Whether this node is the leader now."""
         return self._agent.leads(self._now())
+
+    @property
+    def lease_until(self) -> float:
+        """When its lease ends, by the monotonic clock; it may be renewed after that. `-inf`: it has none, nothing is its own."""
+        return self._agent.valid_until
 
     async def elect_leader(self, timeout: float = 15.0) -> str:
         """Wait until one leads; its id. Raises `UnavailableError` where nobody does by then, as without a quorum."""
@@ -387,13 +392,6 @@ async def ask_seeds(seeds: Sequence[str], timeout: float) -> list[Found]:
         return None
 
     return [found for found in await asyncio.gather(*(ask(seed) for seed in seeds)) if found is not None]
-
-
-def _leases_of(config: ClusterConfig) -> Leases:
-    if not config.servers:
-        return MemoryLeases()
-    addresses = tuple(parse_address(text, "servers") for text in config.servers)
-    return JetStreamLeases(addresses, config.user, config.password, config.replicas)
 
 
 def _words(error: Exception) -> str:

@@ -24,7 +24,10 @@ from skerry.dashboard.watch import Sample
 
 Row = dict[str, Any]
 MOST_ALARMS = 20
-STATES = {"running": "good", "paused": "calm", "starting": "calm", "quarantined": "bad", "stopped": "bad", "failed": "bad"}
+STATES = {
+    "running": "good", "paused": "calm", "starting": "calm", "elsewhere": "calm", "quarantined": "bad", "stopped": "bad",
+    "failed": "bad",
+}  # fmt: skip
 
 
 def overview(status: Row, samples: Sequence[Sample], alarms: Sequence[Row] | None) -> Html:

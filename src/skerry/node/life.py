@@ -18,13 +18,13 @@ from skerry.mqtt import Publisher
 from skerry.node.backup import NodeBackup, refuse_half_restored
 from skerry.node.bundles import NodeBundles, settled
 from skerry.node.centre import Centre
-from skerry.node.cluster import Growth, NodeCluster, NodeCommon, Paused, common_bytes
+from skerry.node.cluster import Growth, NodeCluster, NodeCommon, Paused, common_bytes, stored_by_workers, while_leading, wire
 from skerry.node.connectors import NodeConnectors
 from skerry.node.dashboard import NodeDashboard
 from skerry.node.devices import NodeDevices
 from skerry.node.disk import NodeDisk
 from skerry.node.history import NodeHistory
-from skerry.node.link import ALARM, Link, quotas
+from skerry.node.link import ALARM, CURSORS, Link, quotas
 from skerry.node.models import NodeModels
 from skerry.node.notebook import node_html
 from skerry.node.orders import Orders
@@ -102,6 +102,7 @@ class Node:
         self.login.client_ids = self.client_ids
         self.link.prepare_clients = self.client_ids.load
         self.link.haunted = self.server.start_again
+        self.work, self.floor = wire(self, self._clock, CURSORS)
         self._replace_relays()
         self.models = NodeModels(self, self._clock)
         self.serving = ModelServer(
@@ -143,7 +144,7 @@ class Node:
         self.link.relays_replaced.set()
 
     def _partitions(self) -> tuple[list[str], int]:
-        return [spec.name for spec in self.config.pipelines], self.config.runtime.workers
+        return [spec.name for spec in self.config.pipelines], self.config.partitions
 
     def _pool(self) -> WorkerPool:
         config = self.config
@@ -154,7 +155,8 @@ class Node:
             user="",
             password="",
             partition=0,
-            partitions=config.runtime.workers,
+            partitions=config.partitions,
+            units=[] if self.cluster.enabled else None,
             pipelines=config.pipeline_tables(),
             base=str(config.base),
             trace="",
@@ -191,9 +193,10 @@ class Node:
         api = asyncio.create_task(self.api.run())
         tasks = [asyncio.create_task(service, name=name) for name, service in zip(names, services, strict=True)]
         tasks += [asyncio.create_task(self.view.describe_models()), asyncio.create_task(self._await_ready())]
-        parts = (self.models, self.resources, self.history, self.uplink, self.centre, self.orders, self.overuse, self.connectors,
-                 self.cluster, self.common, self.bundles)  # fmt: skip
+        parts = (self.models, self.resources, self.history, self.overuse, self.cluster, self.common, self.bundles, self.work)
         tasks += [asyncio.create_task(each.run()) for each in parts]
+        once = (self.uplink, self.centre, self.orders, self.connectors)
+        tasks += [asyncio.create_task(while_leading(self.cluster, each.run)) for each in once]
         tasks += [asyncio.create_task(self.refusals.run()), asyncio.create_task(self.tls.run())]
         tasks += [asyncio.create_task(self.growth.run(self.server))]
         tasks += [asyncio.create_task(self.uptime.run(self.view.ready)), asyncio.create_task(self.promises.run())]
@@ -213,6 +216,7 @@ class Node:
         self.ready.clear()
         server, *others = tasks
         await self.pool.drain()
+        self.work.stopped()
         if self._mqtt is not None:
             self._mqtt.close()
         self.login.close()
@@ -315,13 +319,8 @@ class Node:
         await publisher.publish(topic, payload, qos, retain)
 
     def durable(self) -> int | None:
-        """The lowest stored cursor of all pipelines in all workers; None while one has not said: it may need what the rest has."""
-        names = [spec.name for spec in self.config.pipelines]
-        said = [worker.report.pipelines for worker in self.pool.workers]
-        if any(name not in reports for name in names for reports in said):
-            return None
-        read = min((reports[name].durable for name in names for reports in said), default=self.link.last_sequence)
-        return self.connectors.lowest(self.centre.lowest(self.uplink.lowest(self.history.lowest(read))))
+        """Up to where nobody needs the log any more; None while that is not known, or another node of the cluster says it."""
+        return self.floor.lowest() if self.cluster.enabled else stored_by_workers(self)
 
     async def pause(self, pipeline: str, paused: bool) -> None:
         """Pause or resume a pipeline, over restarts too."""

@@ -5,7 +5,8 @@ One `run` is one connection; the node starts it again when the broker has come b
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -40,6 +41,7 @@ BUCKET_BYTES = 64 * MIB
 DEVICES, CURSORS, CLIENTS = "skerry_devices", "skerry_cursors", "skerry_clients"
 ROOM_FOR_HEADERS = 2048
 TRIM_S = 1.0
+LEADS_S = 0.5
 SESSIONS_S = 5.0
 MARGIN_S = 5.0
 FULL, EMPTY_AGAIN, ALARM = 0.95, 0.90, 0.70
@@ -128,6 +130,8 @@ class Link:
         clients: the bucket of what is known of MQTT clients.
         prepare_clients: awaited when that bucket is there, before devices may connect.
         haunted: called when the server counts many messages that are gone, which only its next start mends.
+        leads: whether this node does now what only one of a cluster may do: trimming, and the sinks' relays.
+        beside: what else runs over the connection for as long as it lasts.
 
     Args:
         durable: answers the lowest stored cursor of all pipelines, or None when one has none yet.
@@ -156,6 +160,8 @@ class Link:
         self.clients = LinkedBucket(CLIENTS)
         self.prepare_clients: Callable[[], Awaitable[None]] | None = None
         self.haunted: Callable[[str], None] | None = None
+        self.leads: Callable[[], bool] = lambda: True
+        self.beside: list[Callable[[WireClient], Coroutine[Any, Any, None]]] = []
         self.opened = asyncio.Event()
         self.relays_replaced = asyncio.Event()
         self.log_state: dict[str, Any] = {}
@@ -211,6 +217,7 @@ class Link:
             await self._prepare(client)
             tasks = [asyncio.create_task(callout.run())]
             tasks += [asyncio.create_task(self._deliver(client)), asyncio.create_task(self._keep_log(client))]
+            tasks += [asyncio.create_task(work(client)) for work in self.beside]
             self._login.open = True
             answering = asyncio.create_task(callout.ready.wait())
             try:
@@ -236,8 +243,9 @@ class Link:
         cursors = Bucket(client, CURSORS)
         while True:
             self.relays_replaced.clear()
-            relays = [asyncio.create_task(relay.run(client, cursors)) for relay in self._relays]
-            replaced = asyncio.create_task(self.relays_replaced.wait())
+            leads = self.leads()
+            relays = [asyncio.create_task(relay.run(client, cursors)) for relay in self._relays if leads]
+            replaced = asyncio.create_task(self._until_replaced(leads))
             try:
                 await asyncio.wait([replaced, *relays], return_when=asyncio.FIRST_COMPLETED)
                 ended = [relay for relay in relays if relay.done()]
@@ -247,6 +255,14 @@ class Link:
                 await cancel_and_wait(replaced, *relays)
             if ended:
                 return
+
+    async def _until_replaced(self, leads: bool) -> None:
+        """Until there are other relays, or this node begins or ceases to lead."""
+        while self.leads() == leads:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEADS_S):
+                    await self.relays_replaced.wait()
+                    return
 
     async def _prepare(self, client: WireClient) -> None:
         state = await self._bind_log(client)
@@ -272,11 +288,16 @@ class Link:
         """Give pipelines that are new a beginning: the log's end as it is now."""
         self.last_sequence = int((await stream_state(client, LOG))["last_seq"])
         names, partitions = self._partitions()
-        await begin_checkpoints(client, names, partitions, self.last_sequence)
+        await begin_checkpoints(client, names, partitions, self.last_sequence, alone=self._alone)
+
+    @property
+    def _alone(self) -> bool:
+        """Whether the log is kept by this node's server only, so that no other node can be at work on it."""
+        return self._replicas() == 1
 
     async def _heal(self, client: WireClient) -> None:
         """After a power cut the log may end before a cursor: raise its sequence, so that nothing new looks processed."""
-        added = await fill_to(client, max((await stored_cursors(client)).values(), default=0))
+        added = await fill_to(client, max((await stored_cursors(client)).values(), default=0)) if self._alone else 0
         if added:
             _log.warning(f"the log had lost its last {added} messages (power cut); what devices re-send is processed again")
             self.last_sequence = int((await stream_state(client, LOG))["last_seq"])
@@ -294,6 +315,9 @@ class Link:
             if self._bound != self._bound_there:
                 await self._bind_log(client)
             self._guard()
+            if not self.leads():
+                self._cursors.clear()
+                continue
             await self._keep_shares(client)
             if now - looked >= SESSIONS_S:
                 floor, looked = await session_floor(client), now

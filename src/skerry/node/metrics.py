@@ -29,6 +29,7 @@ class Figures:
         self.memory: Mapping[str, int] = {}
         self.resources: Mapping[str, Mapping[str, float]] = {}
         self.breaches: Mapping[str, int] = {}
+        self.partitions: Mapping[str, int] = {}
         self.schedule: Mapping[str, tuple[bool, int]] = {}
         self.loop_lag_s = 0.0
         self.loop_stalls = 0
@@ -126,6 +127,10 @@ class _Families(Collector):
         yield GaugeMetricFamily("skerry_uptime_ratio", "Time up over time since the first start.", figures.uptime_ratio)
         yield GaugeMetricFamily("skerry_loop_lag_seconds", "How late the agent's event loop was, at most.", figures.loop_lag_s)
         yield CounterMetricFamily("skerry_loop_stalls", "Times that loop was held up for a second.", figures.loop_stalls)
+        parts = GaugeMetricFamily("skerry_partitions", "Partitions of a pipeline that run on this node.", labels=["pipeline"])
+        for name, count in figures.partitions.items():
+            parts.add_metric([name], count)
+        yield parts
         pending = GaugeMetricFamily("skerry_pipeline_pending", "1 while it is not admitted.", labels=["pipeline"])
         steps = GaugeMetricFamily("skerry_shed_steps", "Steps of its `shed` that it goes without now.", labels=["pipeline"])
         for name, (waits, level) in figures.schedule.items():

@@ -25,7 +25,7 @@ from skerry.node.look import look_at, mark_of
 from skerry.node.outputs import Outputs
 from skerry.node.tracing import trace
 from skerry.pipeline import PipelineSpec
-from skerry.worker import PipelineReport, merge_reports
+from skerry.worker import PipelineReport, merge_reports, partitions_of
 
 if TYPE_CHECKING:
     from skerry.node.life import Node
@@ -107,6 +107,7 @@ class View:
             "age_ms": {"p50": report.age_p50_ms, "p99": report.age_p99_ms},
             "ledger": books,
             "drift": msgspec.to_builtins(report.drift),
+            "nodes": self._node.cluster.places(name),
         }
 
     def _state(self, spec: PipelineSpec, report: PipelineReport, reason: str) -> tuple[str, str]:
@@ -116,6 +117,8 @@ class View:
             return "quarantined", f"quarantined: {why}"
         if report.over:
             return "stopped", f"used {show_size(report.over)} of {show_size(report.allowed)}; it is tried again"
+        if where := self._node.cluster.elsewhere(spec.name):
+            return "elsewhere", where
         return report.state.partition(":")[0], reason
 
     def _lag(self, report: PipelineReport) -> int:
@@ -204,9 +207,8 @@ class View:
         figures.restarts = {f"worker-{worker.index}": worker.restarts.total for worker in node.pool.workers}
         figures.restarts = {**figures.restarts, "nats-server": node.server.restarts, "serving": node.serving.restarts.total}
         figures.restarts |= {"historian": node.history.restarts.total, "uplink": node.uplink.restarts.total}
-        figures.restarts["connectors"] = node.connectors.restarts.total
+        figures.restarts |= {"connectors": node.connectors.restarts.total, "dashboard": node.dashboard.restarts.total}
         figures.connectors = node.connectors.figures()
-        figures.restarts["dashboard"] = node.dashboard.restarts.total
         figures.rollbacks = node.models.rollbacks
         figures.refused = node.devices.refused()
         figures.topics_refused = node.refusals.totals
@@ -219,10 +221,9 @@ class View:
         figures.cpu_seconds = {row["name"]: row["cpu_s"] for row in processes}
         figures.quarantined = {row["name"]: int(row["quarantined"]) for row in processes}
         figures.resources, figures.breaches = node.resources.figures(), node.resources.breaches
-        figures.schedule = node.schedule.figures()
+        figures.schedule, figures.partitions = node.schedule.figures(), partitions_of(each.report for each in node.pool.workers)
         figures.loop_lag_s, figures.loop_stalls = node.resources.watch.lag_s, node.resources.watch.count
-        figures.uptime_ratio = node.uptime.ratio
-        figures.uptime = node.uptime.report()
+        figures.uptime_ratio, figures.uptime = node.uptime.ratio, node.uptime.report()
         figures.uplink_waiting, figures.uplink_thinned = node.uplink.figures()
         figures.promised, figures.lately = node.promises.now, node.promises.lately
         figures.leads, figures.members = node.cluster.leads, members_by_status(node.cluster)

@@ -7,7 +7,7 @@ from skerry.pipeline.forward import Around, Band, ForwardSpec, Level
 from skerry.pipeline.spec import PipelineSpec, SinkSpec, SourceSpec, parse_pipeline
 
 if TYPE_CHECKING:
-    from skerry.pipeline.checkpoint import BUCKET, CheckpointStore, begin_checkpoints, stored_cursors
+    from skerry.pipeline.checkpoint import BUCKET, CURSOR, CheckpointStore, begin_checkpoints, checkpoint_key, stored_cursors
     from skerry.pipeline.dataframe import frame_rows, is_frame
     from skerry.pipeline.decode import Undecoded, decoder, payload_fields
     from skerry.pipeline.drift import DRIFT_KEY, drift_report
@@ -87,6 +87,8 @@ __getattr__ = lazy(
         "begin_checkpoints": "checkpoint",
         "books": "state",
         "EventHead": "relay",
+        "CURSOR": "checkpoint",
+        "checkpoint_key": "checkpoint",
         "check_name": "topics",
         "may_match": "topics",
         "Limits": "relay",
@@ -131,14 +133,14 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "BATCH", "BUCKET", "DEAD", "DEAD_PREFIX", "DRIFT_KEY", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MQTT_PREFIX",
+    "BATCH", "BUCKET", "CURSOR", "DEAD", "DEAD_PREFIX", "DRIFT_KEY", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MQTT_PREFIX",
     "QOS0_PREFIX", "RETRY_PREFIX", "WINDOW_HEADER", "WINDOW_TAIL", "Around", "Band", "CheckpointStore", "Contribution",
     "DeadLetter", "Event", "EventHead", "Explanation", "ForwardSpec", "KeyTemplate", "Ledger", "Level", "Limits",
     "MqttDelivery", "Output", "PipelineSpec", "PipelineState", "Probe", "Proposal", "Relay", "Runner", "Sample", "SinkSpec",
     "SourceSpec", "Standing", "Trace", "Undecoded", "begin_checkpoints", "books", "check_filter", "check_fits", "check_name",
-    "decode_state", "decoder", "deliveries", "drift_report", "encode_state", "event_topic", "explain", "feed_followed",
-    "filter_matches", "frame_of", "frame_rows", "frames_of", "is_frame", "is_scored", "key_of_frame", "key_token",
-    "letters_output", "may_match", "parse_pipeline", "parse_unit", "payload_fields", "propose", "read_messages", "read_rows",
-    "run_file", "run_messages", "show_letter", "standing", "stored_cursors", "subjects_of", "topic_level", "topic_of",
-    "unit_name", "unpack_letters",
+    "checkpoint_key", "decode_state", "decoder", "deliveries", "drift_report", "encode_state", "event_topic", "explain",
+    "feed_followed", "filter_matches", "frame_of", "frame_rows", "frames_of", "is_frame", "is_scored", "key_of_frame",
+    "key_token", "letters_output", "may_match", "parse_pipeline", "parse_unit", "payload_fields", "propose", "read_messages",
+    "read_rows", "run_file", "run_messages", "show_letter", "standing", "stored_cursors", "subjects_of", "topic_level",
+    "topic_of", "unit_name", "unpack_letters",
 ]  # fmt: skip

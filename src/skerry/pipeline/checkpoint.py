@@ -12,7 +12,7 @@ from contextlib import suppress
 import msgspec
 
 from skerry.broker import WireClient, api, kv_entry, kv_get, kv_put, read_page, stream_state
-from skerry.core.errors import CorruptError, FencedError, UnavailableError
+from skerry.core.errors import ConfigError, CorruptError, FencedError, UnavailableError
 from skerry.pipeline.event import DEAD, EVENTS
 from skerry.pipeline.partitions import redeal
 from skerry.pipeline.state import PipelineState, decode_state, encode_state
@@ -23,6 +23,7 @@ TRIES, AGAIN_S = 20, 0.05
 
 
 CURSOR = b"Skerry-Cursor"
+"""Name of the header that says the cursor of a state."""
 
 
 class _Parts(msgspec.Struct, tag="parts", tag_field="kind"):
@@ -36,11 +37,16 @@ class _Parts(msgspec.Struct, tag="parts", tag_field="kind"):
 _MARK = b"SKP1"
 
 
+def checkpoint_key(pipeline: str, partition: int, partitions: int) -> str:
+    """Where the state of a partition stands in the bucket."""
+    return f"{pipeline}.{partition}-of-{partitions}"
+
+
 class CheckpointStore:
     """Loads and saves the state of one pipeline partition; remembers the revision that fences it."""
 
     def __init__(self, pipeline: str, partition: int, partitions: int) -> None:
-        self._key = f"{pipeline}.{partition}-of-{partitions}"
+        self._key = checkpoint_key(pipeline, partition, partitions)
         self._generation = self._doubtful = ""
         self._count = 0
         self._unsure = b""
@@ -131,17 +137,24 @@ async def stored_cursors(client: WireClient) -> dict[str, int]:
     return found
 
 
-async def begin_checkpoints(client: WireClient, pipelines: Sequence[str], partitions: int, cursor: int) -> None:
+async def begin_checkpoints(
+    client: WireClient, pipelines: Sequence[str], partitions: int, cursor: int, *, alone: bool = True
+) -> None:
     """Give every pipeline its checkpoints: new ones begin behind `cursor`, those of another number of partitions are re-dealt.
 
     Made before devices can connect, so that nothing acknowledged lies before a pipeline's beginning, whatever dies after it. The
-    re-dealt states count from the one write on that names the new number.
+    re-dealt states count from the one write on that names the new number. Where this node is not `alone` others may be making the
+    same ones, and run them already: what is there stays. Raises `ConfigError` where they have another number of partitions.
     """
     for name in pipelines:
         layout = await kv_get(client, BUCKET, f"{name}.layout")
         before = int(layout[0]) if layout else 0
         if before == partitions:
             continue
+        if before and not alone:
+            raise ConfigError(
+                f"the cluster runs {name} in {before} partitions", where="cluster.partitions", mend=f"set it to {before}"
+            )
         if before:
             loaded = [await CheckpointStore(name, at, before).load(client) for at in range(before)]
             states = redeal([state for state in loaded if state is not None], partitions)
@@ -151,8 +164,10 @@ async def begin_checkpoints(client: WireClient, pipelines: Sequence[str], partit
             states = [PipelineState(cursor=cursor, events_seq=ends[0], dead_seq=ends[1]) for _ in range(partitions)]
         for at, state in enumerate(states):
             store = CheckpointStore(name, at, partitions)
-            await store.load(client)
-            await store.save(client, encode_state(state), state.cursor)
+            if alone:
+                await store.load(client)
+            with suppress(*(() if alone else (FencedError,))):
+                await store.save(client, encode_state(state), state.cursor)
         await kv_put(client, BUCKET, f"{name}.layout", str(partitions).encode(), None)
         for at in range(before):
             await _purge(client, f"{name}.{at}-of-{before}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from skerry.broker import Frame, WireClient
+from skerry.core.errors import UnavailableError
 from skerry.pipeline import DEAD, EVENTS, Output
 
 MOST = 20_000
@@ -42,6 +43,7 @@ class Outbox:
         self._may_send = may_send
         self._client: WireClient | None = None
         self._base = self._sid = b""
+        self._gone = False
         self._unacked: dict[int, tuple[Output, float]] = {}
         self._numbers = itertools.count(1)
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -88,10 +90,14 @@ class Outbox:
         self.resend(older_than=0.0)
 
     def detach(self) -> None:
-        """Publish nothing any more."""
+        """Publish nothing any more, for good; who waits for acknowledgements waits in vain, and is told."""
         if self._client is not None and not self._client.closed.done():
             self._client.unsubscribe(self._sid)
         self._client = None
+        self._gone = True
+        for _, future in self._waiters:
+            if not future.done():
+                future.set_result(None)
 
     def send(self, outputs: list[Output]) -> None:
         """Publish; outputs that are known to be stored already are dropped."""
@@ -155,8 +161,12 @@ class Outbox:
         self._waiters = [waiter for waiter in self._waiters if not waiter[1].done()]
 
     async def acknowledged(self, number: int) -> None:
-        """Wait until all outputs up to this number are acknowledged; what was refused is sent again meanwhile."""
+        """Wait until all outputs up to this number are acknowledged; what was refused is sent again meanwhile.
+
+        Raises `UnavailableError` when it was detached before."""
         while (oldest := next(iter(self._unacked), None)) is not None and oldest <= number:
+            if self._gone:
+                raise UnavailableError("it is published here no longer")
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((number, future))
             try:

@@ -75,7 +75,7 @@ class Worker:
         self.place: dict[str, Any] = {}
         self.models: dict[str, Any] = {}
         self.standings: dict[str, Standing] = {}
-        self.traces, self.share = Traces(), Share()
+        self.traces, self.share = Traces(), Share(plan.assignment.units)
 
     async def run_units(self, units: list[str]) -> None:
         """Run these units from now on, in its next lives too."""

@@ -1,6 +1,7 @@
 """Which worker of a node runs which unit, and which units none of them can be running any more. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 
 from skerry.pipeline import parse_unit
 from skerry.worker.protocol import Report
@@ -15,8 +16,8 @@ class Share:
         lease: until when it may work, by the monotonic clock.
     """
 
-    def __init__(self) -> None:
-        self.units: list[str] | None = None
+    def __init__(self, units: list[str] | None = None) -> None:
+        self.units = units
         self.turn = 0
         self.lease: float | None = None
         self._perhaps: set[str] = set()
@@ -35,6 +36,11 @@ class Share:
         elif report.turn >= self.turn:
             self._perhaps = given | set(report.units)
         return set(self._perhaps)
+
+
+def partitions_of(reports: Iterable[Report]) -> dict[str, int]:
+    """How many partitions of each pipeline the workers of these reports have."""
+    return Counter(parse_unit(unit)[0] for report in reports for unit in report.units)
 
 
 def deal(units: Collection[str], before: Mapping[str, int], workers: int) -> dict[str, int]:

@@ -120,6 +120,9 @@ class Units:
             if self._fixed:
                 raise
             self._lose(slot, error)
+        except UnavailableError:
+            if slot in self._slots.values():  # else it was let go of meanwhile
+                raise
 
     def _lose(self, slot: Slot, error: FencedError) -> None:
         """Another owner has written: what is known here counts no more. Where it is still to run here, it is loaded again."""

@@ -1,6 +1,7 @@
 """The node as one of a cluster: a member that others see, a port where they join, what it may run. Inert when disabled."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -19,7 +20,9 @@ from skerry.node.cluster.founding import cluster_config, cluster_folder, cluster
 from skerry.node.cluster.known import read_known, write_known
 from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
 from skerry.node.cluster.shared import shared
+from skerry.node.cluster.work import places
 from skerry.node.tls import judge, site_authority
+from skerry.pipeline import unit_name
 from skerry.trust import RENEW_DAYS, ServerTls, SigningKey
 
 QUORUM_LOOK_S = 0.25
@@ -203,6 +206,24 @@ class NodeCluster:
         if self.manager is not None:
             self.manager.let_go(unit)
 
+    @property
+    def lease_until(self) -> float:
+        """See `ClusterManager.lease_until`; without end where there is no cluster."""
+        return math.inf if self.manager is None else self.manager.lease_until
+
+    def holders(self) -> dict[str, str]:
+        """The node that each unit is given to, as far as is known here; none where there is no cluster."""
+        return {} if self.manager is None else self.manager.holders()
+
+    def places(self, pipeline: str) -> dict[str, list[int]]:
+        """By node, the partitions of a pipeline that it is given; none where there is no cluster."""
+        return places(self.holders(), pipeline)
+
+    def elsewhere(self, pipeline: str) -> str:
+        """On which nodes a pipeline runs, in a sentence, where this one has no part of it; else empty."""
+        nodes = self.places(pipeline)
+        return "" if not nodes or self._config.node.name in nodes else f"runs on {', '.join(nodes)}"
+
     def take_config(self, config: NodeConfig) -> None:
         """Go on with other pipelines."""
         self._config = config
@@ -262,4 +283,4 @@ class NodeCluster:
 
 def partitions_of(config: NodeConfig) -> list[Partition]:
     """All work of a configuration that is to be placed."""
-    return [Partition(f"{spec.name}/{p}") for spec in config.pipelines for p in range(config.runtime.workers)]
+    return [Partition(unit_name(spec.name, p)) for spec in config.pipelines for p in range(config.partitions)]
