@@ -146,6 +146,6 @@ def test_from_a_recording_to_the_alarm(reader: Reader) -> None:
     tested = reader.said["skerry pipeline test motors recorded.csv"]
     assert tested.count(ALARM) == 1
     assert "motor-2" in tested
-    assert "4,800 messages, 160 windows, 1 events" in tested
+    assert "4,800 messages, 160 windows, 1 event," in tested
     assert "training" in reader.said["skerry pipeline explain motors recorded.csv"]
     assert ALARM in reader.said["skerry data tail"]
