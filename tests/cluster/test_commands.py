@@ -85,14 +85,15 @@ def token_of(call: Call, node: RunningNode) -> str:
 def test_a_cluster_of_one_says_who_it_is(one: RunningNode, call: Call) -> None:
     (member,) = call(one, "--json", "cluster", "members").json["members"]
     assert (member["id"], member["status"], member["leader"], member["site"]) == ("n1", "Online", True, "sea")
-    assert member["partitions"] == ["levels/0"]
+    units = [f"levels/{number}" for number in range(4)]
+    assert member["partitions"] == units
     leader = call(one, "--json", "cluster", "leader").json
     assert (leader["leader"], leader["no_quorum_since"]) == ("n1", None)
     assert leader["epoch"] >= 1
     status = one.status()["cluster"]
     assert (status["enabled"], status["name"], status["nodes"], status["leader"]) == (True, "sea", 1, "n1")
     assert status["no_quorum_since"] is None
-    assert status["partitions"] == {"levels/0": "n1"}
+    assert status["partitions"] == dict.fromkeys(units, "n1")
     assert status["sentence"] == "1 of 1 nodes are online; n1 leads"
     assert call(one, "cluster", "members").out.splitlines()[1].split()[:2] == ["n1", "Online"]
     assert call(one, "cluster", "leader").out.startswith("n1 leads, epoch ")

@@ -109,9 +109,11 @@ async def test_one_that_hangs_is_ended(historian: Historian, tmp_path: Path, mon
     await asyncio.wait_for(historian.ready.wait(), 20)
     first = historian.pid
     assert first is not None
-    monkeypatch.setattr(Historian, "stall_s", 1.0)
+    monkeypatch.setattr(Historian, "stall_s", 4.0)
+    historian.reported.clear()
+    await asyncio.wait_for(historian.reported.wait(), 30)  # the wait that is under way may be one of 30 s, the next is not
     os.kill(first, signal.SIGSTOP)
-    await until(lambda: historian.last_words == "it said nothing", 60)  # the wait that is under way may be one of 30 s
+    await until(lambda: historian.last_words == "it said nothing", 60)
     monkeypatch.setattr(Historian, "stall_s", 30.0)
     await until(historian.ready.is_set, 30)
 

@@ -1,6 +1,7 @@
 """The watch over an event loop: a loop that is held up is told of with the line that does it, one that sleeps is not."""
 
 import asyncio
+import logging
 import sys
 import threading
 import time
@@ -108,6 +109,7 @@ async def test_native_code_that_lets_no_other_thread_run_is_told_without_a_stack
 
 @pytest.mark.asyncio
 async def test_by_default_it_is_logged(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)  # a command that ran in this process may have asked for errors only
     watch = LoopWatch(0.05, SystemClock().monotonic)
     watch.start()
     await asyncio.sleep(0.05)
