@@ -9,7 +9,7 @@ from skerry.bundle import Marks, Verdict, judge
 S = 1_000_000
 RUNNING = {"p": ("running", ""), "q": ("running", "")}
 BEFORE = Marks(RUNNING, {"p": 3, "q": 0})
-STATES = st.sampled_from(["running", "paused", "degraded", "starting", "pending", "failed", "quarantined", "stopped"])
+STATES = st.sampled_from(["running", "paused", "degraded", "elsewhere", "starting", "pending", "failed", "quarantined", "stopped"])
 
 
 def now(**given: object) -> Marks:
@@ -20,6 +20,7 @@ def test_it_waits_until_all_run_and_then_until_its_time_is_over() -> None:
     starting = now(states={"p": ("starting", ""), "q": ("running", "")})
     assert judge(BEFORE, starting, "coming up", 59 * S, 60 * S) == Verdict("wait")
     assert judge(BEFORE, now(), "coming up", 59 * S, 60 * S) == Verdict("up")
+    assert judge(BEFORE, now(states={"p": ("elsewhere", "n2 runs it"), "q": ("running", "")}), "coming up", S, 60 * S).what == "up"
     assert judge(BEFORE, now(), "on probation", 29 * S, 30 * S) == Verdict("wait")
     assert judge(BEFORE, now(), "on probation", 30 * S, 30 * S) == Verdict("keep")
     assert judge(BEFORE, starting, "on probation", 31 * S, 30 * S) == Verdict("wait")  # a worker is being started: it will tell
@@ -61,7 +62,7 @@ def test_it_is_kept_only_when_all_is_well_and_its_time_is_over(
 ) -> None:
     seen = Marks({name: (state, "") for name, state in states.items()}, {"p": 3 + dead}, deaths=deaths)
     verdict = judge(BEFORE, seen, "coming up" if coming else "on probation", elapsed, 50)
-    well = not dead and not deaths and all(state in ("running", "paused", "degraded") for state in states.values())
+    well = not dead and not deaths and all(state in ("running", "paused", "degraded", "elsewhere") for state in states.values())
     bad = bool(dead or deaths) or any(state in ("failed", "quarantined", "stopped") for state in states.values())
     assert (verdict.what == "keep") == (well and not coming and elapsed >= 50)
     assert (verdict.what == "up") == (well and coming)

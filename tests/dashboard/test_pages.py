@@ -126,6 +126,7 @@ def test_the_keyboard_reaches_the_content_first_and_the_theme_stays(browser: "Br
     page.reload()
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     visit.go("/log")
+    page.get_by_role("table", name="Log").wait_for()  # all of the page is there
     page.locator("select").first.focus()
     names = ["SELECT", "SELECT", "SELECT", "INPUT", "INPUT", "Hold still"]
     for name in names:  # every control, in the order in which they stand

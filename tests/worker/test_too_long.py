@@ -34,7 +34,7 @@ async def test_a_topic_too_long_for_the_server_is_passed_over_and_pushed_out_by_
             await asyncio.to_thread(publish)
             await until(lambda: sum(worker.received for worker in workers) == 2)
             filled = 4 + RECLAIMED // ROOM + 1
-            await until(lambda: workers[0].report().cursor == filled)
+            await until(lambda: workers[0].report().cursor == filled, 30)
             await asyncio.to_thread(publish)
             await until(lambda: sum(worker.received for worker in workers) == 4)
             await asyncio.sleep(0.3)

@@ -4,7 +4,8 @@ from typing import Literal
 
 import msgspec
 
-UP = ("running", "paused", "degraded")
+UP = ("running", "paused", "degraded", "elsewhere")
+"""`elsewhere`: other nodes of the cluster run all of it, and theirs is the word on it."""
 DOWN = ("failed", "quarantined", "stopped")
 Phase = Literal["coming up", "on probation"]
 

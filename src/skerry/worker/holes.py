@@ -23,6 +23,9 @@ class Holes:
         """Pass over the last one that was noted. Raises `UnavailableError`."""
         if not self._hole or not self._mine or now - self._filled < EVERY_S:
             return
-        sequence, self._hole, self._filled = self._hole, 0, now
-        if await push_out(client, sequence):
+        sequence, self._filled = self._hole, now
+        pushed = await push_out(client, sequence)
+        if self._hole == sequence:  # it stays noted where that failed, or where another one came meanwhile
+            self._hole = 0
+        if pushed:
             _log.warning(f"message {sequence} of the log is passed over: its topic was too long to be stored")

@@ -34,8 +34,6 @@ _decode_report = msgspec.json.Decoder(Report).decode
 
 Breach = Callable[[str, int, int], Awaitable[float | None]]
 """Pipeline, the bytes that it used and those that it may; the seconds until it may try again, None: it is quarantined."""
-
-
 Window = tuple[str, int, float]
 """Key, end in microseconds, and score."""
 SHOWN_WINDOWS = 200
@@ -292,7 +290,7 @@ class Worker:
 
 
 class WorkerPool:
-    """All workers of a node; a service."""
+    """All workers of a node; a service. `pipelines`: the names of those that they know."""
 
     def __init__(self, plan: WorkerPlan, clock: Clock, log_end: Callable[[], int], breached: Breached = lambda *_: None) -> None:
         self.ready = asyncio.Event()
@@ -300,7 +298,8 @@ class WorkerPool:
         self._breached = breached
         self._file = plan.run_dir / "breaches.json"
         self._breaches = load_breaches(self._file)
-        self._breaches.keep_only({table["name"] for table in plan.assignment.pipelines})
+        self.pipelines = {str(table["name"]) for table in plan.assignment.pipelines}
+        self._breaches.keep_only(self.pipelines)
         self._dealt: dict[str, int] = {}
         self.workers = [Worker(plan, index, clock, log_end, self._breach, breached) for index in range(plan.workers)]
         for name in self.quarantined:

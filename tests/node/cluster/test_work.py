@@ -45,14 +45,24 @@ class Box:
 
 
 @asynccontextmanager
-async def box(server: NatsServer, folder: Path, name: str, leases: MemoryLeases) -> AsyncIterator[Box]:
+async def box(server: NatsServer, folder: Path, name: str, leases: MemoryLeases, more: tuple[str, ...] = ()) -> AsyncIterator[Box]:
     config = ClusterConfig(name, discovery="seeds")
     async with pooled(server, folder, name) as pool:
-        found = Box(Member(config, partitions=[Partition(unit) for unit in ALL], leases=leases), pool)
+        found = Box(Member(config, partitions=[Partition(unit) for unit in [*ALL, *more]], leases=leases), pool)
         try:
             yield found
         finally:
             await found.stop_agent()
+
+
+@pytest.mark.asyncio
+async def test_what_the_configuration_of_a_node_has_not_does_not_run_there_and_ends_nothing(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    async with prepared(server), box(server, tmp_path, "one", MemoryLeases(), ("strange/0",)) as one:
+        await until(lambda: sorted(one.units) == ALL, SLOW_S)
+        await until(lambda: "strange/0" in one.cluster.mine(), SLOW_S)
+        assert one.pool.workers[0].restarts.total == 0
 
 
 @pytest.mark.asyncio

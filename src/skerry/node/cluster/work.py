@@ -46,6 +46,7 @@ class Work:
         self._pool = pool
         self._clock = clock
         self._held: set[str] = set()
+        self._strange: set[str] = set()
         self._told: tuple[WorkerPool | None, float] = (None, -math.inf)
         self._stopping = False
 
@@ -68,7 +69,7 @@ class Work:
         if self._stopping:
             return
         if self._clock.monotonic() < until:
-            wanted = {unit for unit in cluster.mine() if cluster.hold(unit)}
+            wanted = {unit for unit in cluster.mine() if self._knows(unit) and cluster.hold(unit)}
         elif math.isinf(until):
             wanted = set()
         else:
@@ -79,6 +80,16 @@ class Work:
         for unit in self._held - held:
             cluster.let_go(unit)
         self._held = held | wanted
+
+    def _knows(self, unit: str) -> bool:
+        """Whether the configuration of this node has it; what it has not would end the worker, and all else that runs there."""
+        known = parse_unit(unit)[0] in self._pool().pipelines
+        if not known and unit not in self._strange:
+            self._strange.add(unit)
+            _log.error(
+                f"the cluster gives this node {unit}, which its configuration has not: it does not run until it has, or is drained"
+            )
+        return known
 
     def stopped(self) -> None:
         """The workers have been drained, and nothing is to run here any more: others may have it at once."""
