@@ -48,7 +48,7 @@
   const said = new Set();
   for (const e of all("body *")) {
     const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (!own || e.closest("[aria-hidden=true],:disabled,script,style,.unseen")) continue;
+    if (!own || e.closest("[aria-hidden=true],[aria-disabled=true],script,style,.unseen")) continue;
     const style = getComputedStyle(e);
     const under = ground(e);
     const colour = over(rgba(e.closest("svg") ? style.fill : style.color), under);

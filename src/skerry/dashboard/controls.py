@@ -10,16 +10,22 @@ from skerry.dashboard.live import Live
 
 
 def button(text: str, act: Callable[[], Awaitable[None]], look: str = "") -> Live:
-    """A button; `look`: primary, danger or quiet. It is off while its work is under way."""
+    """A button; `look`: primary, danger or quiet. While its work is under way it is off, but keeps the focus."""
     made = Live(h("span", text), tag="button")
+    busy = False
 
     async def pressed() -> None:
-        made.props("disabled")
+        nonlocal busy
+        if busy:
+            return
+        busy = True
+        made.props("aria-disabled=true")
         try:
             await act()
         finally:
+            busy = False
             if not made.is_deleted:
-                made.props(remove="disabled")
+                made.props(remove="aria-disabled")
 
     made.props("type=button").classes(f"button {look}".strip()).on("click", pressed)
     return made

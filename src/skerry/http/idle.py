@@ -23,7 +23,7 @@ class Idle:
     def __init__(self, most: float) -> None:
         self._most = most
         self._at_work: dict[int, int] = {}
-        self._since: dict[int, float] = {}
+        self._since: dict[object, float] = {}  # by the connection itself: the address of one that went may be another's
 
     @property
     def every(self) -> float:
@@ -39,7 +39,7 @@ class Idle:
         left = self._at_work.pop(id(connection)) - 1
         if left:
             self._at_work[id(connection)] = left
-        self._since.pop(id(connection), None)
+        self._since.pop(connection, None)
 
     async def close(self, connections: Callable[[], Iterable[Connection]]) -> None:
         """Close those, until cancelled."""
@@ -56,7 +56,7 @@ class Idle:
         for each in connections:
             if id(each) in self._at_work:
                 continue
-            began = self._since[id(each)] = since.get(id(each), now)
+            began = self._since[each] = since.get(each, now)
             if now - began >= self._most:
                 found.append(each)
         return found
