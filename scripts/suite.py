@@ -15,13 +15,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = (
     ("system",),
-    ("node", "worker"),
-    ("cluster", "broker", "docs"),
     ("cli", "demo", "mqtt", "uplink", "connector"),
     ("inference", "serving", "pipeline", "window", "bench", "examples"),
+    ("node",),
+    ("cluster",),
+    ("worker",),
+    ("broker", "docs"),
     ("dashboard",),  # the driver of the browser keeps an event loop running in its thread
 )
-"""Folders of a process each, the longest first; everything else is the last one's."""
+"""Folders of a process each, in the order in which they begin; everything else is the last one's, which begins as the second."""
 AT_ONCE = 3
 MOST_AGAIN = 3
 """Failed tests that get a second run; more of them are no accident."""
@@ -42,7 +44,7 @@ def main(arguments: list[str]) -> int:
         return subprocess.call([*pytest, *arguments], cwd=ROOT)
     with tempfile.TemporaryDirectory() as notes, concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         found = groups(ROOT / "tests")
-        order = [names for names in found if names]
+        order = [names for names in (found[0], found[-1], *found[1:-1]) if names]
         caches = [Path(notes) / str(at) for at in range(len(order))]
         print(f"{len(order)} processes, {AT_ONCE} at once; the output of each comes when it has ended", flush=True)
         codes = list(pool.map(lambda cache, names: _run([*pytest, "-o", f"cache_dir={cache}", *names]), caches, order))
