@@ -48,9 +48,8 @@ class Probed(Skerry):
 
 def crowded(system: Skerry) -> Skerry:
     """Makes it let many in, and make an event of each message."""
-    file = system.folder / "skerry.toml"
-    text = file.read_text().replace("size = 32", "size = 1")
-    file.write_text(text.replace("anonymous = true", f"anonymous = true\nmax_connections = {CROWD + 1000}"))
+    system.configure("size = 32", "size = 1")
+    system.configure("anonymous = true", f"anonymous = true\nmax_connections = {CROWD + 1000}")
     return system
 
 

@@ -147,6 +147,14 @@ class Skerry(System):
         text = TOML.format(**places, name=PIPELINE, values=json.dumps(VALUES), features=json.dumps(FEATURES), dedup=dedup)
         (folder / "skerry.toml").write_text(text)
 
+    def configure(self, old: str, new: str) -> None:
+        """Put something else in one place of its configuration; ends the bench where that is not there."""
+        file = self.folder / "skerry.toml"
+        text = file.read_text()
+        if old not in text:
+            raise SystemExit(f"the bench's configuration has no {old!r}")
+        file.write_text(text.replace(old, new))
+
     async def start(self) -> None:
         await self.spawn("agent", sys.executable, "-m", "skerry.cli", "--config", str(self.folder / "skerry.toml"), "run")
         await self._until_ready()

@@ -104,8 +104,7 @@ async def start(folder: Path) -> Skerry:
     authority, now = SiteAuthority(folder / "data" / "tls"), SystemClock().now()
     authority.create("bench", now)
     authority.issue_server(("localhost", "127.0.0.1"), now)
-    file = folder / "skerry.toml"
-    file.write_text(file.read_text().replace("anonymous = true\n", f"anonymous = true\n{LINES}"))
+    system.configure("anonymous = true\n", f"anonymous = true\n{LINES}")
     await system.start()
     return system
 

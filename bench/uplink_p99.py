@@ -27,12 +27,9 @@ class Sending(Skerry):
     def __init__(self, folder: Path, port: int) -> None:
         super().__init__(folder)
         if port:
-            file = folder / "skerry.toml"
-            text = file.read_text()
-            changed = text.replace('sinks = ["event"]', 'sinks = ["event", { kind = "uplink", select = ["event", "raw"] }]')
-            if changed == text:
-                raise SystemExit("the bench's pipeline has other sinks")
-            file.write_text(f'{changed}\n[uplink]\nkind = "http"\nurl = "http://127.0.0.1:{port}"\nbatch = {{ delay = "1s" }}\n')
+            self.configure('sinks = ["event"]', 'sinks = ["event", { kind = "uplink", select = ["event", "raw"] }]')
+            with (folder / "skerry.toml").open("a") as file:
+                file.write(f'\n[uplink]\nkind = "http"\nurl = "http://127.0.0.1:{port}"\nbatch = {{ delay = "1s" }}\n')
 
 
 async def _cuts(link: RoughLink) -> None:
