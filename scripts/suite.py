@@ -1,7 +1,7 @@
 """`make test`: the whole suite in processes, three at once, since tests wait more than they compute; with arguments pytest alone.
 
 Each one's output comes when it has ended. Where a few tests failed, those run once more alone: one that fails again
-is a fault, one that passes was too slow beside the others and is named at the end, to be looked into.
+is a fault, one that passes was too slow beside the others. The last lines say how each process ended and what failed in it.
 """
 
 import concurrent.futures
@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = (
@@ -25,9 +27,22 @@ GROUPS = (
 )
 """Folders of a process each, in the order in which they begin; everything else is the last one's, which begins as the second."""
 AT_ONCE = 3
-MOST_AGAIN = 3
-"""Failed tests that get a second run; more of them are no accident."""
+MOST_AGAIN = 6
+"""What gets a second run: failed tests, or folders of a process that a signal ended; more of them are no accident."""
 _PRINTING = threading.Lock()
+
+
+class Part(NamedTuple):
+    """One process of the suite, and how it ended."""
+
+    names: list[str]
+    code: int
+    seconds: float
+    failed: list[str]
+
+    def __str__(self) -> str:
+        ended = "passed" if self.code == 0 else f"ended with {self.code}"
+        return "\n    ".join([f"{ended} in {self.seconds:.0f} s: {' '.join(self.names)}", *self.failed])
 
 
 def groups(tests: Path) -> list[list[str]]:
@@ -39,45 +54,51 @@ def groups(tests: Path) -> list[list[str]]:
 
 
 def main(arguments: list[str]) -> int:
-    pytest = [sys.executable, "-m", "pytest"]
     if arguments:
-        return subprocess.call([*pytest, *arguments], cwd=ROOT)
-    with tempfile.TemporaryDirectory() as notes, concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        found = groups(ROOT / "tests")
-        order = [names for names in (found[0], found[-1], *found[1:-1]) if names]
-        caches = [Path(notes) / str(at) for at in range(len(order))]
-        print(f"{len(order)} processes, {AT_ONCE} at once; the output of each comes when it has ended", flush=True)
-        codes = list(pool.map(lambda cache, names: _run([*pytest, "-o", f"cache_dir={cache}", *names]), caches, order))
-        failed = again(codes, caches)
-    code = next((code for code in codes if code), 0)
-    if not failed:
-        return code
-    print(f"once more, with nothing beside: {' '.join(failed)}", flush=True)
-    code = _run([*pytest, "-p", "no:cacheprovider", *failed])
-    if not code:
-        print(f"failed beside the others, passed alone: {' '.join(failed)}", flush=True)
+        return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT)
+    found = groups(ROOT / "tests")
+    order = [names for names in (found[0], found[-1], *found[1:-1]) if names]
+    print(f"{len(order)} processes, {AT_ONCE} at once; the output of each comes when it has ended", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        parts = list(pool.map(run, order))
+    code = next((part.code for part in parts if part.code), 0)
+    alone = again(parts)
+    if alone:
+        print(f"once more, with nothing beside: {' '.join(alone)}", flush=True)
+        last = run(alone)
+        parts.append(last)
+        code = last.code
+    print(*parts, sep="\n", flush=True)  # last, where it is read first
+    if alone and not code:
+        print(f"failed beside the others, passed alone: {' '.join(alone)}", flush=True)
     return code
 
 
-def again(codes: list[int], caches: list[Path]) -> list[str]:
-    """Tests to run a second time; none where all passed, where a process failed otherwise, or where too many failed."""
-    failed: list[str] = []
-    for code, cache in zip(codes, caches, strict=True):
-        if code == 0:
-            continue
-        notes = cache / "v" / "cache" / "lastfailed"
-        if code != 1 or not notes.exists():  # 1: tests failed; all else is no test's failure
+def again(parts: list[Part]) -> list[str]:
+    """What to run a second time: few failed tests, and all of a process that a signal ended; nothing where more is wrong."""
+    found: list[str] = []
+    for part in parts:
+        if part.code == 1 and part.failed:
+            found += part.failed
+        elif part.code < 0:
+            found += part.names
+        elif part.code:
             return []
-        failed += json.loads(notes.read_text())
-    return failed if len(failed) <= MOST_AGAIN and all("::" in name for name in failed) else []
+    return found if len(found) <= MOST_AGAIN and all("::" in name or (ROOT / name).exists() for name in found) else []
 
 
-def _run(argv: list[str]) -> int:
-    done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+def run(names: list[str]) -> Part:
+    """pytest over these, its output whole when it has ended."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as cache:
+        argv = [sys.executable, "-m", "pytest", "-o", f"cache_dir={cache}", *names]
+        done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        notes = Path(cache) / "v" / "cache" / "lastfailed"
+        failed = list(json.loads(notes.read_text())) if done.returncode and notes.exists() else []
     with _PRINTING:
         sys.stdout.write(done.stdout.decode(errors="replace"))
         sys.stdout.flush()
-    return done.returncode
+    return Part(names, done.returncode, time.monotonic() - began, failed)
 
 
 if __name__ == "__main__":

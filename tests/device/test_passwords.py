@@ -22,6 +22,7 @@ from skerry.device.passwords import (
 )
 from skerry.trust import PasswordHash, hash_password
 from skerry.trust import passwords as trust_passwords
+from tests.fixtures.nats import until
 
 PASSWORD = "correct-horse"
 
@@ -37,13 +38,16 @@ class Hashes:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
+        self.begun: list[str] = []
         self.go = threading.Event()
         self.go.set()
+        self.turns: threading.Semaphore | None = None
         matches = PasswordHash.matches
 
         def counted(stored: PasswordHash, password: str) -> bool:
             self.count += 1
-            assert self.go.wait(10)
+            self.begun.append(password)
+            assert self.turns.acquire(timeout=10) if self.turns else self.go.wait(10)
             return matches(stored, password)
 
         monkeypatch.setattr(PasswordHash, "matches", counted)
@@ -189,20 +193,18 @@ async def test_a_flood_of_both_kinds_leaves_room_for_other_sources(checks: Passw
 
 @pytest.mark.asyncio
 async def test_who_asks_seldom_does_not_wait_for_a_flood(checks: PasswordChecks, stored: str, hashes: Hashes) -> None:
-    hashes.go.clear()
+    hashes.turns = threading.Semaphore(0)
     guesses = [(f"d{at % 9}", f"wrong-{at}-horse") for at in range(MOST_A_SOURCE)]
     flood = [asyncio.create_task(checks.check(name, guess, stored, "10.0.0.6")) for name, guess in guesses]
     await asyncio.sleep(0.05)
-    order: list[str] = []
     other = asyncio.create_task(checks.check("d1", PASSWORD, stored, "10.0.0.7"))
-    for name, task in [("other", other), *(("flood", each) for each in flood)]:
-        task.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]  # mypy cannot infer it
     await asyncio.sleep(0.01)
-    hashes.go.set()
-    await asyncio.gather(other, *flood)
-    # the threads had two of the flood already; with the one that a thread takes up meanwhile that is all
-    assert order.index("other") <= HASH_THREADS + 1
-    assert len(order) == MOST_A_SOURCE + 1
+    hashes.turns.release()  # the threads have two of the flood already; the first that is free takes the other one
+    await until(lambda: len(hashes.begun) > HASH_THREADS)
+    assert hashes.begun[HASH_THREADS:] == [PASSWORD]
+    hashes.turns.release(MOST_A_SOURCE)
+    assert await other is True
+    assert await asyncio.gather(*flood) == [False] * MOST_A_SOURCE
 
 
 @pytest.mark.asyncio

@@ -1,5 +1,6 @@
 """The suite in several processes: nothing is left out, nothing runs twice."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_fails_the_first_time():
         raise AssertionError
 """
 ALWAYS = "def test_fails():\n    raise AssertionError\n"
+KILLED = """
+import os
+from pathlib import Path
+
+def test_ends_the_process_the_first_time():
+    seen = Path(__file__).with_name("seen")
+    if not seen.exists():
+        seen.write_text("")
+        os.kill(os.getpid(), 9)
+"""
 PASSES = "def test_passes():\n    pass\n"
 
 
@@ -48,7 +59,8 @@ PASSES = "def test_passes():\n    pass\n"
         pytest.param({"a": PASSES, "b": PASSES}, 0, 1, id="all pass"),
         pytest.param({"a": ONCE, "b": PASSES}, 0, 2, id="one passes alone"),
         pytest.param({"a": ONCE, "b": ALWAYS}, 1, 2, id="one fails alone too"),
-        pytest.param(dict.fromkeys("abcd", ALWAYS), 1, 1, id="too many for accidents"),
+        pytest.param(dict.fromkeys("abcdefg", ALWAYS), 1, 1, id="too many for accidents"),
+        pytest.param({"a": KILLED, "b": PASSES}, 0, 2, id="a process dies once"),
         pytest.param({"a": "import nothing_of_this_name\n", "b": ONCE}, 2, 1, id="one cannot be read"),
     ],
 )
@@ -66,5 +78,7 @@ def test_what_failed_beside_others_runs_once_more_alone(
     monkeypatch.setattr(suite, "ROOT", tmp_path)
     assert suite.main([]) == code
     said = capfd.readouterr().out
+    ended = "passed" if code == 0 else f"ended with {code}"
+    assert re.search(rf"^{ended} in [0-9]+ s: tests/a", said, re.MULTILINE), said
     assert ("once more, with nothing beside" in said) == (runs_of_it == 2)
-    assert ("passed alone: tests/a/test_a.py::test_fails_the_first_time" in said) == (code == 0 and runs_of_it == 2)
+    assert ("passed alone: tests/a" in said) == (code == 0 and runs_of_it == 2)
