@@ -157,6 +157,7 @@ WRONG = [
     ("[nod]", "unknown section 'nod', did you mean 'node'?"),
     ('[node]\nnmae = "x"', "node: unknown key 'nmae', did you mean 'name'?"),
     ('[node]\nname = "a b"', "node.name: 'a b' is not a node name"),
+    ('[node]\ncapabilities = ["gpu", "a b"]', "node.capabilities[1]: 'a b' is not a name"),
     ("[node]\nname = 5", "node.name: expected `str`, got `int` (it is 5)"),
     ("node = 5", "node: must be a table, not 5"),
     ("[[node]]", "node: must be a table"),
@@ -192,6 +193,7 @@ WRONG = [
 P = '[[pipelines]]\nname = "p"\nsource = { topic = "a/+", values = ["x"] }\n'
 WRONG += [
     (P + P, "pipelines: pipeline 'p' is there twice"),
+    (P + 'capabilities = [""]', "pipelines[0].capabilities[0]: '' is not a name"),
     (P + 'sinks = "event"', "pipelines[0].sinks: "),
     (P + "sinks = 5", "pipelines[0].sinks: "),
     (P + 'sinks = ["evnt"]', "pipelines[0].sinks[0].kind: 'evnt' is not known, did you mean 'event'?"),

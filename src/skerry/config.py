@@ -22,7 +22,7 @@ from skerry.core.settings import Tables, build, load_tables, place
 from skerry.core.units import at_key, parse_duration, parse_rate, parse_size
 from skerry.dashboard import DashboardConfig
 from skerry.inference import MOST_VERSIONS, Catalogue, ModelConfig, Models
-from skerry.pipeline import PipelineSpec, check_filter, parse_pipeline
+from skerry.pipeline import PipelineSpec, check_filter, check_name, parse_pipeline
 from skerry.runtime import check_stack
 from skerry.uplink import UplinkConfig
 
@@ -46,6 +46,8 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not _NODE_NAME.fullmatch(self.name):
             raise ConfigError(f"{self.name!r} is not a node name", where="name", allowed="letters, digits, - and _")
+        for at, capability in enumerate(self.capabilities):
+            check_name(capability, f"capabilities[{at}]")
 
 
 class RuntimeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from skerry.core.errors import RejectedError
 from skerry.device import CHALLENGE_PATH, TOKEN_PATH, DeviceClient, DeviceConfig, answer_to
 from skerry.http import Client
 from skerry.trust import SigningKey
-from tests.cluster.nodes import Boxes, patiently
+from tests.cluster.nodes import PIPELINES, Boxes, patiently
 from tests.fixtures import models
 from tests.system.accounts import ONCE, PIPELINE
 from tests.system.fleet import connected
@@ -21,11 +21,21 @@ from tests.system.logins import ACCEPTED, CLOSED, log_in, token
 
 SECONDS = 60.0
 KEY = SigningKey.new()
+ASKING = """
+[[pipelines]]
+name = "{name}"
+source = {{ topic = "devices/+/{name}", values = ["x"] }}
+capabilities = ["{has}"]
+"""
 
 
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boxes]:
-    with Boxes(tmp_path_factory.mktemp("boxes")) as boxes:
+    wishes = "".join(ASKING.format(name=name, has=has) for name, has in (("faces", "camera"), ("never", "gpu")))
+    with Boxes(tmp_path_factory.mktemp("boxes"), pipelines=PIPELINES + wishes, together=False) as boxes:
+        file = boxes["n2"].file
+        file.write_text(file.read_text().replace('name = "n2"', 'name = "n2"\ncapabilities = ["camera"]'))
+        boxes.born(*boxes.names)
         yield boxes
 
 
@@ -124,6 +134,16 @@ def test_a_pause_and_a_token_hold_at_all_nodes(boxes: Boxes) -> None:
 
     for name in boxes.names:
         patiently(lambda name=name: let_in(name), SECONDS, f"the token is good at {name}")
+
+
+def test_a_pipeline_runs_where_its_capabilities_are_and_says_where_they_are_not(boxes: Boxes) -> None:
+    patiently(lambda: boxes["n1"].pipeline("faces")["nodes"] == {"n2": [0, 1, 2, 3]}, SECONDS, "faces runs on n2 alone")
+    patiently(lambda: boxes["n2"].pipeline("faces")["state"] == "running", SECONDS, "it runs there")
+    assert (boxes["n1"].pipeline("faces")["state"], boxes["n1"].pipeline("faces")["reason"]) == ("elsewhere", "runs on n2")
+    for name in boxes.names:
+        row = boxes[name].pipeline("never")
+        assert (row["state"], row["nodes"]) == ("pending", {})
+        assert row["reason"].startswith("pending: needs capability 'gpu', which no member has")
 
 
 async def publish_once(config: DeviceConfig) -> None:

@@ -77,6 +77,17 @@ def test_it_settles_within_capabilities_and_room(work: list[Partition], nodes: l
         assert fits == []
 
 
+def test_what_asks_for_a_capability_later_leaves_a_node_without_it_for_one_that_has_it_or_for_none() -> None:
+    plain, able = host("a"), host("b", 0, "gpu")
+    plan = stable(work("p/0"), [plain])
+    asking = [Partition("p/0", ("gpu",))]
+    assert unplaced(stable(asking, [plain], plan), asking) == ["p/0"]
+    assert stable(asking, [plain, able], plan).parts["p/0"].node == "b"
+    leaving = Plan(plan.version + 1, 1, advance(plan, asking, [plain], members(plain, holds=("p/0",)), False))
+    assert leaving.parts["p/0"].to == NOWHERE
+    assert stable(work("p/0"), [plain], leaving).parts["p/0"] == plan.parts["p/0"], "it stays where it is asked for no more"
+
+
 @given(wanted, hosts)
 @settings(max_examples=100, deadline=None)
 def test_equal_nodes_have_equal_work(work: list[Partition], nodes: list[Host]) -> None:

@@ -43,8 +43,8 @@ def text(name: str) -> str:
 
 
 def states() -> set[str]:
-    """The states that a pipeline's row may have, out of the three modules that say them."""
-    sources = "".join(map(text, ("worker/slot.py", "node/schedule.py", "node/view.py")))
+    """The states that a pipeline's row may have, out of the four modules that say them."""
+    sources = "".join(map(text, ("worker/slot.py", "node/schedule.py", "node/view.py", "node/cluster/member.py")))
     return {*merge._WORST, *(word for each in STATE.findall(sources) for word in each)} - {""}
 
 

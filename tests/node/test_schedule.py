@@ -97,6 +97,23 @@ async def test_who_does_not_fit_in_waits_visibly_holds_the_log_and_misses_nothin
         await until(lambda: _scored(node, {3.0, 4.0, 6.0, 7.0}), 20)  # what came while it was degraded may have been shed
 
 
+@pytest.mark.asyncio
+async def test_what_needs_a_capability_waits_until_the_node_says_that_it_has_it(tmp_path: Path) -> None:
+    file = write(tmp_path, "p", "q", q='capabilities = ["gpu", "lamp"]')
+    why = "pending: needs capabilities 'gpu', 'lamp', and [node] capabilities of this node names none"
+    async with running(file) as node, device(node) as client:
+        assert (row(node, "p")["state"], row(node, "q")["state"], row(node, "q")["reason"]) == ("running", "pending", why)
+        assert f"pipeline q is {why}" in node.warnings()
+        await send(client, "q", 1)
+        await send(client, "p", 2)
+        await come(node, "p", 2)
+        assert await scores(node, "q") == []
+    file.write_text(file.read_text().replace("[node]", '[node]\ncapabilities = ["lamp", "gpu"]'))
+    async with running(file) as node:
+        await come(node, "q", 1)
+        assert row(node, "q")["state"] == "running"
+
+
 async def _parked(node: Node) -> bool:
     """Whether the worker has let go of q: it says so with the state that it has stored."""
     report = node.pool.workers[0].report.pipelines.get("q")

@@ -55,7 +55,7 @@ class _Load:
             self._used[node][kind] += getattr(partition.resources, kind)
 
     def fits(self, partition: Partition, host: Host) -> bool:
-        if not host.capabilities.issuperset(partition.capabilities):
+        if not _able(host, partition):
             return False
         used = self._used[host.id]
         for kind in KINDS:
@@ -104,7 +104,7 @@ def advance(
     for name, part in parts.items():
         if name not in by_name and not part.to:
             parts[name] = msgspec.structs.replace(part, to=NOWHERE, since=plan.version + 1)
-        elif name in by_name and part.to == NOWHERE:
+        elif name in by_name and part.to == NOWHERE and _able(load.hosts.get(part.node), by_name[name]):
             parts[name] = Part(part.node, part.generation)
     for partition in sorted(wanted, key=_largest_first):
         if partition.name not in parts and (node := load.best(partition)):
@@ -134,12 +134,21 @@ def _settled(part: Part, member: Member | None, name: str, hosts: Mapping[str, H
     return part
 
 
+def _able(host: Host | None, partition: Partition) -> bool:
+    """Whether a node has what it asks for; of one that is not there nothing else is known."""
+    return host is None or host.capabilities.issuperset(partition.capabilities)
+
+
 def _drain(parts: dict[str, Part], by_name: Mapping[str, Partition], load: _Load, version: int) -> None:
+    """Work leaves nodes that are to be empty, and those that lack what it asks for since it was changed: these in any case."""
     for name, part in parts.items():
         host = load.hosts.get(part.node)
-        if name not in by_name or part.to or host is None or host.keeps:
+        if name not in by_name or part.to or host is None:
             continue
-        target = load.best(by_name[name], part.node)
+        able = _able(host, by_name[name])
+        if host.keeps and able:
+            continue
+        target = load.best(by_name[name], part.node) or ("" if able else NOWHERE)
         if target:
             parts[name] = msgspec.structs.replace(part, to=target, since=version)
             load.put(by_name[name], target)

@@ -82,6 +82,7 @@ class NodeSchedule:
         return [
             Claim(spec.name, reserved(spec, table.get("resources") or {}), spec.priority)
             for spec, table in zip(config.pipelines, config.pipeline_tables(), strict=True)
+            if set(spec.capabilities) <= set(config.node.capabilities)  # else it never runs here
         ]
 
     def _admit(self) -> None:
@@ -181,4 +182,6 @@ class NodeSchedule:
             behind = self._node.link.last_sequence - reports[name].durable if name in reports else 0
             held = f"; it holds {counted(behind, 'message')} of the log" if behind > 0 else ""
             found.append(f"pipeline {name} is pending: {why}{held}")
-        return found
+        cluster = self._node.cluster
+        lacks = {spec.name: cluster.lacking(spec) for spec in self._node.config.pipelines if spec.capabilities}
+        return [*found, *(f"pipeline {name} is pending: {why}" for name, why in lacks.items() if why)]

@@ -117,9 +117,7 @@ class View:
             return "quarantined", f"quarantined: {why}"
         if report.over:
             return "stopped", f"used {show_size(report.over)} of {show_size(report.allowed)}; it is tried again"
-        if where := self._node.cluster.elsewhere(spec.name):
-            return "elsewhere", where
-        return report.state.partition(":")[0], reason
+        return self._node.cluster.not_here(spec) or (report.state.partition(":")[0], reason)
 
     def _lag(self, report: PipelineReport) -> int:
         """Messages waiting; of a pipeline that does not read, all that the log holds behind its cursor, others' among them."""

@@ -234,6 +234,7 @@ class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         priority: who is admitted first and degraded last when the node is short: -100 to 100, higher is more important.
         shed: what it goes without then, in this order: `history-raw`, `shadow`, `sample:0.5` (that share of the keys is scored).
         drift: with it a drift of the model's features is an event; without it drift is only measured.
+        capabilities: what a node must have, by its `[node] capabilities`, to run it.
     """
 
     name: str
@@ -251,9 +252,12 @@ class PipelineSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drift: DriftSpec | None = None
     priority: int = 0
     shed: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
+        for at, capability in enumerate(self.capabilities):
+            check_name(capability, f"capabilities[{at}]")
         if isinstance(self.features, str):
             if ":" not in self.features:
                 raise ConfigError(

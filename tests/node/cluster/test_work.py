@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from skerry.broker import Bucket, WireClient, bucket_plan, ensure
-from skerry.cluster import ClusterConfig, ClusterManager, MemoryLeases, Partition
+from skerry.cluster import ClusterConfig, ClusterManager, EdgeNode, MemoryLeases, NodeStatus, Partition
 from skerry.core.clock import SystemClock
 from skerry.core.service import cancel_and_wait
 from skerry.node.cluster import Floor, Work, while_leading
 from skerry.node.cluster.floor import lowest
-from skerry.node.cluster.work import places
+from skerry.node.cluster.work import lacking, places
 from skerry.pipeline import CheckpointStore, begin_checkpoints
 from skerry.worker import WorkerPool
 from tests.fixtures.nats import NatsServer, put, until
@@ -172,3 +172,16 @@ def test_the_lowest_of_cursors_is_known_when_all_are() -> None:
 
 def test_places_are_told_by_node() -> None:
     assert places({"p/1": "b", "p/0": "b", "p/2": "a", "q/0": "a"}, "p") == {"a": [2], "b": [0, 1]}
+
+
+def test_who_lacks_what_is_said() -> None:
+    def node(name: str, status: NodeStatus, *has: str) -> EdgeNode:
+        return EdgeNode(name, "", status, has)
+
+    plain, camera = node("n1", NodeStatus.ONLINE), node("n2", NodeStatus.ONLINE, "camera", "lamp")
+    assert lacking((), (), [plain]) == lacking(("lamp",), (), [plain, camera]) == lacking((), (), []) == ""
+    assert lacking(("gpu",), ("gpu",), [plain]).startswith("needs capability 'gpu', which no member has; [node] capabilities ")
+    gone = [plain, node("n2", NodeStatus.OFFLINE, "lamp"), node("n3", NodeStatus.MAINTENANCE, "lamp")]
+    assert lacking(("lamp",), (), gone) == "needs capability 'lamp', which only n2 (Offline), n3 (Maintenance) has"
+    alone = "needs capabilities 'gpu', 'lamp', and [node] capabilities of this node names lamp"
+    assert (lacking(("gpu", "lamp"), ("lamp",), []), lacking(("lamp",), ("lamp",), [])) == (alone, "")

@@ -20,9 +20,9 @@ from skerry.node.cluster.founding import cluster_config, cluster_folder, cluster
 from skerry.node.cluster.known import read_known, write_known
 from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
 from skerry.node.cluster.shared import shared
-from skerry.node.cluster.work import places
+from skerry.node.cluster.work import lacking, places
 from skerry.node.tls import judge, site_authority
-from skerry.pipeline import unit_name
+from skerry.pipeline import PipelineSpec, unit_name
 from skerry.trust import RENEW_DAYS, ServerTls, SigningKey
 
 QUORUM_LOOK_S = 0.25
@@ -219,10 +219,17 @@ class NodeCluster:
         """By node, the partitions of a pipeline that it is given; none where there is no cluster."""
         return places(self.holders(), pipeline)
 
-    def elsewhere(self, pipeline: str) -> str:
-        """On which nodes a pipeline runs, in a sentence, where this one has no part of it; else empty."""
-        nodes = self.places(pipeline)
-        return "" if not nodes or self._config.node.name in nodes else f"runs on {', '.join(nodes)}"
+    def not_here(self, spec: PipelineSpec) -> tuple[str, str] | None:
+        """State and reason of a pipeline that others run, or nobody for want of a capability; else None."""
+        nodes = self.places(spec.name)
+        if nodes and self._config.node.name not in nodes:
+            return "elsewhere", f"runs on {', '.join(nodes)}"
+        lacks = self.lacking(spec)
+        return ("pending", f"pending: {lacks}") if lacks else None
+
+    def lacking(self, spec: PipelineSpec) -> str:
+        """Why no node runs a pipeline, in a sentence, where that is for want of a capability; else empty."""
+        return "" if self.places(spec.name) else lacking(spec.capabilities, self._config.node.capabilities, self.members())
 
     def take_config(self, config: NodeConfig) -> None:
         """Go on with other pipelines."""
@@ -283,4 +290,4 @@ class NodeCluster:
 
 def partitions_of(config: NodeConfig) -> list[Partition]:
     """All work of a configuration that is to be placed."""
-    return [Partition(unit_name(spec.name, p)) for spec in config.pipelines for p in range(config.partitions)]
+    return [Partition(unit_name(spec.name, p), spec.capabilities) for spec in config.pipelines for p in range(config.partitions)]

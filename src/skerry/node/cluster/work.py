@@ -2,9 +2,10 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from skerry.cluster import EdgeNode, NodeStatus
 from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.service import beat, cancel_and_wait
@@ -133,3 +134,22 @@ def places(holders: Mapping[str, str], pipeline: str) -> dict[str, list[int]]:
         if name == pipeline:
             found.setdefault(node, []).append(partition)
     return {node: sorted(parts) for node, parts in sorted(found.items())}
+
+
+def lacking(wanted: Sequence[str], own: Sequence[str], members: Sequence[EdgeNode]) -> str:
+    """Who would have to have which capabilities, in a sentence; empty where there is a node that has them.
+
+    Args:
+        own: those of this node, which counts where it is in no cluster: then there are no members.
+    """
+    names = ", ".join(map(repr, wanted))
+    needs = f"needs capabilit{'y' if len(wanted) == 1 else 'ies'} {names}"
+    if not members:
+        missing = set(wanted) - set(own)
+        return f"{needs}, and [node] capabilities of this node names {', '.join(own) or 'none'}" if missing else ""
+    able = [node for node in members if set(wanted) <= set(node.capabilities)]
+    if not able:
+        return f"{needs}, which no member has; [node] capabilities says what a node has"
+    if any(node.status in (NodeStatus.ONLINE, NodeStatus.SUSPECT) for node in able):
+        return ""
+    return f"{needs}, which only {', '.join(f'{node.id} ({node.status})' for node in able)} has"
