@@ -32,7 +32,7 @@ def numbered(bodies: list[bytes], lane: Priority = "bulk") -> list[tuple[int, It
     return [(3 * at + 1, Item("raw", lane, f"i{at}", "p", at, 1, body)) for at, body in enumerate(bodies)]
 
 
-def made(header: Header, body: bytes, version: int = VERSION) -> bytes:
+def made(header: Any, body: bytes, version: int = 1) -> bytes:
     """An envelope with a right digest, whatever it says."""
     packed = msgspec.msgpack.encode(header)
     front = MAGIC + bytes([version]) + struct.pack(">H", len(packed)) + packed
@@ -51,7 +51,14 @@ def test_what_was_put_in_comes_out(bodies: list[bytes], lane: Priority, compress
     assert found.items == items
     said = read_header(envelope)
     assert said == found.header
-    assert (said.node, said.site, said.epoch, said.lane, said.count, said.version) == ("node-1", "site", "e1", lane, len(items), 1)
+    assert (said.node, said.site, said.epoch, said.lane, said.count, said.version) == (
+        "node-1",
+        "site",
+        "e1",
+        lane,
+        len(items),
+        VERSION,
+    )
     assert (said.first, said.last) == ((items[0][0], items[-1][0]) if items else (0, 0))
     assert len(digest_of(envelope)) == 32
 
@@ -92,8 +99,8 @@ def test_each_changed_or_missing_byte_is_seen() -> None:
 
 
 def test_a_newer_version_says_what_to_do() -> None:
-    with pytest.raises(RejectedError, match=r"version 2; this skerry reads version 1; use a newer skerry here"):
-        read_envelope(made(header(), b"", version=2))
+    with pytest.raises(RejectedError, match=r"version 3; this skerry reads versions 1 and 2; use a newer skerry here"):
+        read_envelope(made(header(), b"", version=3))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +122,39 @@ def test_a_bomb_is_refused_without_taking_memory(said: Header, body: bytes, sent
     with pytest.raises(RejectedError, match=sentence):
         read_envelope(made(said, body))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024
+
+
+@pytest.mark.parametrize(
+    ("said", "body", "sentence"),
+    [
+        (["n", "s", "e", 3, 1, 0, 1], b"x", "names no lane"),
+        (["n", "s", "e", -1, 1, 0, 1], b"x", "names no lane"),
+        (["n", "s", "e", 0, 1, 0, MOST_ITEMS + 1], b"x", "too many items"),
+        (["n", "s", "e", 0, 1, 0, 1, 1 << 40], b"x", "would unpack to 1099511627776 bytes"),
+        (["n", "s", "e", 0, 1, 0, 1], b"", "would unpack to 0 bytes"),
+        (["n", "s", "e", 0, 1, 0, 1], b"rubbish", "cannot be read"),
+        (["n", "s", "e", 0, 0, 0, 0], b"rubbish", "holds more than its header names"),
+        # one long name for all: it would be there ten thousand times
+        (
+            ["n", "s", "e", 0, 1, MOST_ITEMS - 1, MOST_ITEMS],
+            msgspec.msgpack.encode([1, 1, b"\x01", "p" * 100_000, 1, 1, 0, 1, [b""] * MOST_ITEMS]),
+            "more than it may",
+        ),
+    ],
+)
+def test_short_headers_and_columns_take_no_memory_either(said: list[Any], body: bytes, sentence: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(RejectedError, match=sentence):
+        read_envelope(made(said, body, version=2))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024
+
+
+def test_an_envelope_of_version_1_is_read_as_ever() -> None:
+    items = [(3, EVENT), (5, msgspec.structs.replace(EVENT, id="a-2"))]
+    body = msgspec.msgpack.encode(items)
+    said = header(codec="none", size=len(body), first=3, last=5, count=2)
+    assert read_envelope(made(said, body)) == (said, items)
+    assert read_header(made(said, body)).version == 1
 
 
 def test_a_wrong_count_or_lane_is_seen() -> None:
