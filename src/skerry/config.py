@@ -24,6 +24,7 @@ from skerry.dashboard import DashboardConfig
 from skerry.inference import MOST_VERSIONS, Catalogue, ModelConfig, Models
 from skerry.pipeline import PipelineSpec, check_filter, check_name, parse_pipeline
 from skerry.runtime import check_stack
+from skerry.telemetry import TelemetryConfig
 from skerry.uplink import UplinkConfig
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -173,6 +174,7 @@ class Sections(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster: ClusterSection = ClusterSection()
     uplink: UplinkConfig = UplinkConfig()
     bundles: BundlesConfig = BundlesConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     models: tuple[ModelConfig, ...] = ()
     pipelines: tuple[PipelineSpec, ...] = ()
     connectors: tuple[ConnectorSpec, ...] = ()
@@ -193,6 +195,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     cluster: ClusterSection
     uplink: UplinkConfig
     bundles: BundlesConfig
+    telemetry: TelemetryConfig
     models: tuple[ModelConfig, ...]
     pipelines: tuple[PipelineSpec, ...]
     connectors: tuple[ConnectorSpec, ...]

@@ -27,7 +27,7 @@ def draw_status(paper: Paper, status: Row) -> None:
         paper.line()
         paper.line(books_sentence(ledger))
     paper.line()
-    for name in ("broker", "storage", "history", "resources", "uplink", "dashboard", "cluster"):
+    for name in ("broker", "storage", "history", "resources", "uplink", "dashboard", "cluster", "telemetry"):
         sentence = _sentence(status.get(name))
         if sentence:
             paper.line(f"{name}: {sentence}")

@@ -34,6 +34,7 @@ from skerry.node.promises import promises_of
 from skerry.node.resources import BASE_MEMORY, NodeResources, confined, worker_cpu, worker_memory
 from skerry.node.schedule import NodeSchedule
 from skerry.node.storage import NodeStorage
+from skerry.node.telemetry import NodeTelemetry
 from skerry.node.tls import NodeTls
 from skerry.node.uplink import NodeUplink, uplink_bytes
 from skerry.node.uptime import UptimeLedger, failure_of
@@ -121,7 +122,7 @@ class Node:
         self.overuse = Overuse(self, self._clock)
         self.backup, self.bundles = NodeBackup(self, self._clock), NodeBundles(self, self._clock)
         self.view = View(self, self._clock)
-        self.promises = promises_of(self, self._clock)
+        self.promises, self.telemetry = promises_of(self, self._clock), NodeTelemetry(self, self._clock)
         self.tokens = TokenStore(config.token_file, self._clock)
         self.common = NodeCommon(self, self._clock)
         self.api = Api(
@@ -198,7 +199,7 @@ class Node:
         once = (self.uplink, self.centre, self.orders, self.connectors)
         tasks += [asyncio.create_task(while_leading(self.cluster, each.run)) for each in once]
         tasks += [asyncio.create_task(self.refusals.run()), asyncio.create_task(self.tls.run())]
-        tasks += [asyncio.create_task(self.growth.run(self.server))]
+        tasks += [asyncio.create_task(self.growth.run(self.server)), asyncio.create_task(self.telemetry.run())]
         tasks += [asyncio.create_task(self.uptime.run(self.view.ready)), asyncio.create_task(self.promises.run())]
         await self.serving.give(self.models.place()["models"])
         tasks += [asyncio.create_task(self.serving.run()), asyncio.create_task(self.dashboard.serve(self.api))]
@@ -378,7 +379,7 @@ class Node:
             found.append(f"given up unread: {counted(self.link.gone.messages, 'message')} (broker.retention)")
         found += [*self.models.warnings(), *self.schedule.warnings(), *self.resources.warnings(), *self.history.warnings()]
         found += [*self.disk.warnings(), *self.storage.warnings(), *self.uplink.warnings()]
-        found += [*self.connectors.warnings(), *self.dashboard.warnings(), *self.bundles.warnings()]
+        found += [*self.connectors.warnings(), *self.dashboard.warnings(), *self.bundles.warnings(), *self.telemetry.warnings()]
         if self.serving.restarts.total:
             found.append(self.serving.restarts.sentence("the model server", self.serving.last_words))
         found += [trouble for trouble in (self.trouble, self.server.warning) if trouble]

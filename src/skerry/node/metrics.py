@@ -44,6 +44,7 @@ class Figures:
         self.ready = False
         self.leads = True
         self.members: Mapping[str, int] = {}
+        self.telemetry: Mapping[str, tuple[int, int]] = {}
 
 
 class _Families(Collector):
@@ -58,6 +59,7 @@ class _Families(Collector):
         yield from self._promises()
         yield from self._uplink()
         yield from self._connectors()
+        yield from self._telemetry()
 
     def _messages(self) -> Iterable[Metric]:
         received = CounterMetricFamily("skerry_messages_received", "Messages taken from the log.", labels=["pipeline"])
@@ -190,6 +192,14 @@ class _Families(Collector):
                 refused.add_metric([name, reason], count)
         return (moved, refused, errors, waiting, last)
 
+    def _telemetry(self) -> Iterable[Metric]:
+        sent = CounterMetricFamily("skerry_telemetry_sent", "Taken by the OpenTelemetry collector.", labels=["kind"])
+        dropped = CounterMetricFamily("skerry_telemetry_dropped", "Not taken by it, and given up.", labels=["kind"])
+        for kind, (taken, lost) in self._figures.telemetry.items():
+            sent.add_metric([kind], taken)
+            dropped.add_metric([kind], lost)
+        return (sent, dropped)
+
     def _promises(self) -> Iterable[Metric]:
         counts, lately, uptime = self._figures.promised, self._figures.lately, self._figures.uptime
         carried = {"in": counts.bytes_in, "sent": counts.bytes_sent}
@@ -228,6 +238,11 @@ def _by_version(models: list[ModelReport]) -> list[ModelReport]:
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     bounds: list[tuple[str, float]] = [(str(s), float(histogram.at_most(s * 1000))) for s in PROMETHEUS_BOUNDS_S]
     return [*bounds, ("+Inf", float(histogram.total))]
+
+
+def families(figures: Figures) -> list[Metric]:
+    """What `/metrics` answers, before it is text."""
+    return list(_Families(figures).collect())
 
 
 def render(figures: Figures) -> str:

@@ -35,16 +35,7 @@ async def trace(node: "Node", clock: Clock, pipeline: str, device: str, seconds:
 
     Answers `{pipeline, key, topic, sequence, bytes, outcome, event, window, batch, total_ms, spans}`; a span is
     `{step, what, begin, ms}`, in order of time and without gaps."""
-    if not 0 < seconds <= MOST_S:
-        raise RejectedError(f"{seconds:g} is out of range", where="timeout", mend=f"more than 0, and {MOST_S:g} s at most")
-    found = await ask_for_trace(node.pool.workers, pipeline, device, seconds)
-    if found is None:
-        whose = f" of {device}" if device else ""
-        raise UnavailableError(
-            f"no message{whose} came for pipeline {pipeline} within {seconds:g} s", mend="wait longer with --timeout"
-        )
-    sinks = await _sinks(node.relays, found, clock) if found.sequence_event else {}
-    spans = [*_steps(found), *_reached(found, sinks)]
+    found, spans = await follow(node, clock, pipeline, device, seconds)
     return {
         "pipeline": pipeline,
         "key": found.key,
@@ -60,9 +51,28 @@ async def trace(node: "Node", clock: Clock, pipeline: str, device: str, seconds:
     }
 
 
+async def follow(node: "Node", clock: Clock, pipeline: str, device: str, seconds: float) -> tuple[Sample, list[Row]]:
+    """The next message as the worker saw it, and its spans; a span's `begin` is in ms since `began_of` the message."""
+    if not 0 < seconds <= MOST_S:
+        raise RejectedError(f"{seconds:g} is out of range", where="timeout", mend=f"more than 0, and {MOST_S:g} s at most")
+    found = await ask_for_trace(node.pool.workers, pipeline, device, seconds)
+    if found is None:
+        whose = f" of {device}" if device else ""
+        raise UnavailableError(
+            f"no message{whose} came for pipeline {pipeline} within {seconds:g} s", mend="wait longer with --timeout"
+        )
+    sinks = await _sinks(node.relays, found, clock) if found.sequence_event else {}
+    return found, [*_steps(found), *_reached(found, sinks)]
+
+
+def began_of(found: Sample) -> int:
+    """When its way begins, in microseconds: by the device's own clock, or by the broker's where the message has no time."""
+    return found.device or found.arrival
+
+
 def _steps(found: Sample) -> Iterator[Row]:
     """The steps that it has come through, each from the end of the one before."""
-    first = found.device or found.arrival
+    first = began_of(found)
     before = first
     for name, field, what in _STEPS:
         end = getattr(found, field)
@@ -75,7 +85,7 @@ def _steps(found: Sample) -> Iterator[Row]:
 
 
 def _reached(found: Sample, sinks: dict[str, int]) -> Iterator[Row]:
-    first = found.device or found.arrival
+    first = began_of(found)
     for name, at in sinks.items():
         yield _span(f"sink {name}", "from the event log to its acknowledgement", first, found.stored, at)
 

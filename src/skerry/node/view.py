@@ -17,7 +17,7 @@ from skerry.node.alarms import Alarms
 from skerry.node.backlog import Backlog
 from skerry.node.books import last_windows, no_books, sum_books
 from skerry.node.centre import LinkView
-from skerry.node.cluster import ClusterLink, members_by_status
+from skerry.node.cluster import ClusterLink
 from skerry.node.devices import with_presence
 from skerry.node.journal import Journal
 from skerry.node.live import LIVE_KEYS, READ_ANEW, with_live
@@ -25,7 +25,7 @@ from skerry.node.look import look_at, mark_of
 from skerry.node.outputs import Outputs
 from skerry.node.tracing import trace
 from skerry.pipeline import PipelineSpec
-from skerry.worker import PipelineReport, merge_reports, partitions_of
+from skerry.worker import PipelineReport, merge_reports
 
 if TYPE_CHECKING:
     from skerry.node.life import Node
@@ -167,6 +167,7 @@ class View:
             "connectors": node.connectors.rows(),
             "bundle": node.bundles.status(),
             "dashboard": node.dashboard.status(),
+            "telemetry": node.telemetry.status(),
             "cluster": self.cluster.shown() if node.cluster.enabled else None,
             "ledger": {**sum_books([row["ledger"] for row in pipelines]), "given_up": node.link.gone.messages},
             "processes": node.processes(),
@@ -197,36 +198,9 @@ class View:
         }
 
     def metrics(self) -> str:
-        from skerry.node.metrics import Figures, render  # late: a node that nobody scrapes does not need what it brings
+        from skerry.node.figures import figures_of, render  # late: a node that nobody scrapes does not need what it brings
 
-        node = self._node
-        figures = Figures()
-        figures.pipelines = {name: report for name, report in self._reports().items() if report.books}
-        figures.restarts = {f"worker-{worker.index}": worker.restarts.total for worker in node.pool.workers}
-        figures.restarts = {**figures.restarts, "nats-server": node.server.restarts, "serving": node.serving.restarts.total}
-        figures.restarts |= {"historian": node.history.restarts.total, "uplink": node.uplink.restarts.total}
-        figures.restarts |= {"connectors": node.connectors.restarts.total, "dashboard": node.dashboard.restarts.total}
-        figures.connectors = node.connectors.figures()
-        figures.rollbacks = node.models.rollbacks
-        figures.refused = node.devices.refused()
-        figures.topics_refused = node.refusals.totals
-        figures.api_refused = node.api.refused
-        figures.audit_lost = {"limit": node.audit.left_out, "not-written": node.audit.lost}
-        figures.store_bytes = node.disk.sizes
-        figures.disk_given_up = node.disk.given_up
-        processes = node.processes()
-        figures.memory = {row["name"]: row["memory"] for row in processes}
-        figures.cpu_seconds = {row["name"]: row["cpu_s"] for row in processes}
-        figures.quarantined = {row["name"]: int(row["quarantined"]) for row in processes}
-        figures.resources, figures.breaches = node.resources.figures(), node.resources.breaches
-        figures.schedule, figures.partitions = node.schedule.figures(), partitions_of(each.report for each in node.pool.workers)
-        figures.loop_lag_s, figures.loop_stalls = node.resources.watch.lag_s, node.resources.watch.count
-        figures.uptime_ratio, figures.uptime = node.uptime.ratio, node.uptime.report()
-        figures.uplink_waiting, figures.uplink_thinned = node.uplink.figures()
-        figures.promised, figures.lately = node.promises.now, node.promises.lately
-        figures.leads, figures.members = node.cluster.leads, members_by_status(node.cluster)
-        figures.ready = self.ready()[0]
-        return render(figures)
+        return render(figures_of(self._node, self._reports(), self.ready()[0]))
 
     async def model_server(self, request: Request) -> Response:
         answer = await self._node.serving.request(request.method, request.raw_path or request.path, request.headers, request.body)
