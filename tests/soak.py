@@ -4,7 +4,8 @@
 was acknowledged is looked for in the windows. `store`: a writer is killed, its power is cut, its calls fail; what it had
 acknowledged is looked for. `history`: days of a hundred channels, each query beside numpy's. `steady`: a load under which no
 process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent.
-`scenarios`: those of `skerry demo`. `bundles`: a node is killed while a bundle is applied to it.
+`scenarios`: those of `skerry demo`. `bundles`: a node is killed while a bundle is applied to it. `tutorial`: docs/tutorial.md
+in a fresh Debian (as root, with debootstrap).
 `cluster`: the simulation, and three machines' servers and members. `nodes`: three whole nodes under load and random faults.
 Ends with the counts; exit 1 at the first thing that is wrong.
 """
@@ -28,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from scripts import try_tutorial
 from skerry.cli import main as cli
 from tests.cluster import long as simulations
 from tests.cluster import machines, nemesis
@@ -222,6 +224,11 @@ def scenarios(folder: Path, given: argparse.Namespace) -> bool:
     return _told(lambda: scenario_soak.scenarios(given.minutes))
 
 
+def tutorial(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "tutorial"; whether all was right."""
+    return _told(lambda: try_tutorial.follow(folder, say))
+
+
 def bundles(folder: Path, given: argparse.Namespace) -> bool:
     """The part "bundles"; whether all was right."""
     return _told(lambda: bundle_soak.bundles(folder, given.minutes, given.seed))
@@ -237,7 +244,7 @@ def steady(folder: Path, given: argparse.Namespace) -> bool:
 
 PARTS = {
     "node": node, "store": store, "history": history, "cluster": cluster, "nodes": nodes, "steady": steady, "uplink": uplink,
-    "mqtt": mqtt, "scenarios": scenarios, "bundles": bundles,
+    "mqtt": mqtt, "scenarios": scenarios, "bundles": bundles, "tutorial": tutorial,
 }  # fmt: skip
 
 

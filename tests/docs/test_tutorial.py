@@ -59,6 +59,8 @@ class Reader:
             file.write_text(f"{text}\n{block.text}", "utf-8")
 
     def _type(self, words: list[str], block: Block) -> None:
+        if words[0] in ("cd", ".", "mkdir"):
+            return  # where this reader is already
         if words[0] == "mosquitto_sub":
             self._listen(words)
         elif words[1] == "run":
