@@ -28,7 +28,7 @@ def balanced(found: Gatherer, name: str = "p") -> dict[str, Any]:
 
 
 def test_events_alone_need_no_log_and_come_out_as_they_went_in() -> None:
-    found = gatherer(pipeline({"select": ["event"]}))
+    found = gatherer(pipeline({"select": ["event", "features"]}))
     assert not found.reads_log
     given = [happening(1, 0, 1), happening(2, 1, 2, state="firing", severity="critical", alarm_id="a", flaps=0, label="worn")]
     items = found.feed([], given, after(3))
@@ -168,7 +168,7 @@ def test_only_pipelines_with_an_uplink_sink_and_numbers_of_what_has_some() -> No
 
 
 SINKS: list[dict[str, Any]] = [
-    {"select": ["event", "1m", "raw"], "deadband": 0.4, "decimate": 2},
+    {"select": ["event", "features", "1m", "raw"], "deadband": 0.4, "decimate": 2},
     {"select": ["event", "1m", "1h"], "around": {"before": "5s", "after": "5s"}},
 ]
 
@@ -228,3 +228,14 @@ def test_a_stretch_without_a_number_says_so() -> None:
     assert math.isnan(row.values["x"]["min"])
     assert row.values["x"]["mean"] is None
     assert after(1) // SECOND == START // SECOND + 1
+
+
+def test_features_leave_where_they_are_asked_for() -> None:
+    events = [happening(1, 0, 1, features={"x_mean": 1.25})]
+    for select, features in ((["event"], {}), (["event", "features"], {"x_mean": 1.25})):
+        found = records(gatherer(pipeline({"select": select})).feed([], events, 0))
+        assert [record.values["features"] for record in found] == [features]
+    with pytest.raises(ConfigError, match="features leave with events only"):
+        pipeline({"select": ["features", "1m"]})
+    with pytest.raises(ConfigError, match="features leave with events only"):
+        gatherer(pipeline(), select=["features"])

@@ -19,7 +19,7 @@ WINDOW = {"kind": "count", "size": 5}
 
 def everything(redact: Any, allow: Any = None, **table: Any) -> Any:
     """All that can leave of a pipeline."""
-    sink = {"select": ["event", "1m", "1h", "raw"], "on_change": True}
+    sink = {"select": ["event", "features", "1m", "1h", "raw"], "on_change": True}
     more = {} if allow is None else {"allow": allow}
     return gatherer(pipeline(sink, **table), redact=redact, **more)
 

@@ -12,7 +12,7 @@ from skerry.core.clock import SystemClock
 from skerry.core.service import Bell, cancel_and_wait
 from skerry.runtime import Throttle
 from skerry.uplink import outlet as outlet_module
-from skerry.uplink.envelope import read_envelope
+from skerry.uplink.envelope import read_envelope, read_header
 from skerry.uplink.item import PRIORITIES, Item, Priority, encode_item
 from skerry.uplink.outlet import Batch, Name, Outlet
 from skerry.uplink.queue import Entry, Queue
@@ -244,3 +244,16 @@ async def test_what_cannot_be_read_holds_up_nothing(client: WireClient, caplog: 
         await until(emptied(found), 20)
         assert ids(centre) == ["normal0"]
         assert found.outlets["normal"].counts.unreadable == 6
+
+
+async def test_an_alarm_leaves_at_once_and_those_just_after_it_together(client: WireClient) -> None:
+    async with Centre() as centre, sending(client, centre.port, Batch(100, 64 * 1024, 60, alarms_s=3)) as found:
+        await queued(found.queue, "alarm", 0, 1)
+        await until(lambda: len(centre.taken) == 1, 30)  # not after its `delay_s`
+        for number in (1, 2, 3):
+            await queued(found.queue, "alarm", number, 1)
+            await asyncio.sleep(0.05)
+        await until(lambda: len(ids(centre)) == 4, 30)
+        assert [read_header(each).count for each in centre.taken] == [1, 3]
+        await queued(found.queue, "alarm", 4, 100)  # as many as an envelope takes wait for nothing
+        await until(lambda: len(ids(centre)) == 104, 30)

@@ -49,7 +49,7 @@ def test_it_is_whole_and_deterministic() -> None:
 
 
 def test_only_what_is_selected_and_nothing_that_is_withheld() -> None:
-    found = shown({"select": ["event"]}, redact=["x", {"field": "key", "how": "hash"}])
+    found = shown({"select": ["event", "features"]}, redact=["x", {"field": "key", "how": "hash"}])
     assert {record.kind for record in found.records} == {"event"}
     assert all("x_mean" not in record.values["features"] and "score" not in record.values for record in found.records)
     assert {len(record.key) for record in found.records} == {32}

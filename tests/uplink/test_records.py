@@ -22,7 +22,7 @@ from tests.uplink.rig import START, after, enveloped, gatherer, happening, messa
 
 
 def test_numbers_indices_and_topics() -> None:
-    found = gatherer(pipeline({"select": ["event", "raw", "1m"]}, source={"values": ["x", "gps.lat"]}))
+    found = gatherer(pipeline({"select": ["event", "features", "raw", "1m"]}, source={"values": ["x", "gps.lat"]}))
     frames = [message(at, 1.5, names=["x"], gps={"lat": at / 4}, device="a b") for at in range(3)]
     items = found.feed(frames, [happening(9, 0, 1, key="a/b", state="firing")], 0) + found.finish()
     back = [record for envelope in enveloped(items) for record in decode(envelope)]
@@ -82,7 +82,7 @@ def remade(plain: bytes, count: int) -> bytes:
 @given(st.data())
 def test_a_sender_that_lies_gets_a_sentence_and_nothing_else(data: st.DataObject) -> None:
     """Bytes of a body are changed, and the digest is made right."""
-    found = gatherer(pipeline({"select": ["event", "raw", "1m"]}, source={"values": ["x", "y"]}))
+    found = gatherer(pipeline({"select": ["event", "features", "raw", "1m"]}, source={"values": ["x", "y"]}))
     events = [happening(1, 0, 1, label="worn", features={"x_mean": 1.25, "x_std": 0.1 + 0.2, "y_mean": 0.0, "y_std": 1.0})]
     items = found.feed([message(at, at / 4, 0.1 + at) for at in range(12)], events, 0) + found.finish()
     items = [msgspec.structs.replace(item, priority="bulk") for item in items]

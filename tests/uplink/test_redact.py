@@ -126,7 +126,8 @@ def test_a_key_made_of_a_withheld_field_is_withheld() -> None:
 
 def test_with_an_allow_list_only_what_it_names_leaves() -> None:
     found = gatherer(
-        pipeline({"select": ["event", "raw"]}, source={"values": ["x", "y"]}, model="m@1"), allow=["y", "state", "features.x_mean"]
+        pipeline({"select": ["event", "features", "raw"]}, source={"values": ["x", "y"]}, model="m@1"),
+        allow=["y", "state", "features.x_mean"],
     )
     event = happening(1, 0, 1, state="firing", alarm_id="alarm-1", label="worn", features={"x_mean": 1.0, "y_mean": 2.0})
     items = found.feed([message(1, 1.0, 2.0)], [event], 0) + found.finish()
@@ -169,7 +170,7 @@ def test_devices_that_have_become_one_cannot_be_told_apart(rule: dict[str, Any],
 
 
 def test_fields_that_changed_or_did_not_leave_are_counted_by_rule() -> None:
-    spec = pipeline({"select": ["event", "raw"]}, source={"values": ["x", "y"]})
+    spec = pipeline({"select": ["event", "features", "raw"]}, source={"values": ["x", "y"]})
     found = gatherer(spec, redact=["x", {"field": "key", "how": "hash"}])
     items = found.feed([message(at, 1.0, 2.0) for at in range(7)], [happening(1, 0, 1)], 0) + found.finish()
     assert found.counts["withheld"]["x: drop"] == 7 + 2  # seven samples, and of the event the score and x_mean

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from skerry.core.lazy import lazy
-from skerry.pipeline.forward import Around, Band, ForwardSpec, Level
+from skerry.pipeline.forward import Around, Band, ForwardSpec, Level, check_levels
 from skerry.pipeline.spec import PipelineSpec, SinkSpec, SourceSpec, parse_pipeline
 
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ __all__ = [
     "QOS0_PREFIX", "RETRY_PREFIX", "WINDOW_HEADER", "WINDOW_TAIL", "Around", "Band", "CheckpointStore", "Contribution",
     "DeadLetter", "Event", "EventHead", "Explanation", "ForwardSpec", "KeyTemplate", "Ledger", "Level", "Limits",
     "MqttDelivery", "Output", "PipelineSpec", "PipelineState", "Probe", "Proposal", "Relay", "Runner", "Sample", "SinkSpec",
-    "SourceSpec", "Standing", "Trace", "Undecoded", "begin_checkpoints", "books", "check_filter", "check_fits", "check_name",
-    "checkpoint_key", "decode_state", "decoder", "deliveries", "drift_report", "encode_state", "event_topic", "explain",
-    "feed_followed", "filter_matches", "frame_of", "frame_rows", "frames_of", "is_frame", "is_scored", "key_of_frame",
-    "key_token", "letters_output", "may_match", "parse_pipeline", "parse_unit", "payload_fields", "propose", "read_messages",
-    "read_rows", "run_file", "run_messages", "show_letter", "standing", "stored_cursors", "subjects_of", "topic_level",
-    "topic_of", "unit_name", "unpack_letters",
+    "SourceSpec", "Standing", "Trace", "Undecoded", "begin_checkpoints", "books", "check_filter", "check_fits", "check_levels",
+    "check_name", "checkpoint_key", "decode_state", "decoder", "deliveries", "drift_report", "encode_state", "event_topic",
+    "explain", "feed_followed", "filter_matches", "frame_of", "frame_rows", "frames_of", "is_frame", "is_scored",
+    "key_of_frame", "key_token", "letters_output", "may_match", "parse_pipeline", "parse_unit", "payload_fields", "propose",
+    "read_messages", "read_rows", "run_file", "run_messages", "show_letter", "standing", "stored_cursors", "subjects_of",
+    "topic_level", "topic_of", "unit_name", "unpack_letters",
 ]  # fmt: skip

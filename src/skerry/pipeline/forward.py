@@ -8,7 +8,8 @@ import msgspec
 from skerry.core.errors import ConfigError
 from skerry.core.units import at_key, parse_duration
 
-Level = Literal["event", "1m", "1h", "raw"]
+Level = Literal["event", "features", "1m", "1h", "raw"]
+_OF_EVENTS = ("event", "features")
 _LONGEST = "1h"
 
 
@@ -54,6 +55,7 @@ class ForwardSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"{self.decimate} is out of range", where="decimate", allowed="1 to 1000000")
         if self.around is not None and self.select is not None and "raw" in self.select:
             raise ConfigError("all raw samples leave already", where="around", mend='leave it, or "raw" in select, out')
+        check_levels(self.select)
         if self.on_change and self.deadband is not None:
             raise ConfigError("a dead-band leaves out what does not change", where="on_change", mend="leave one of them out")
 
@@ -61,12 +63,12 @@ class ForwardSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What leaves, where `[uplink] select` is `given`; what that names beside events is passed over where it does not fit."""
         if self.select is not None:
             return self.select
-        return tuple(level for level in given if level == "event" or not (tensors or (level == "raw" and self.around)))
+        return tuple(level for level in given if level in _OF_EVENTS or not (tensors or (level == "raw" and self.around)))
 
     def check(self, names: tuple[str, ...], tensors: bool) -> None:
         """Raises `ConfigError` for what does not fit the source."""
         self.bands(names)
-        numbers = self.around is not None or any(level != "event" for level in self.select or ())
+        numbers = self.around is not None or any(level not in _OF_EVENTS for level in self.select or ())
         if tensors and numbers:
             raise ConfigError("images and texts have no numbers to send", where="select", allowed='select = ["event"]')
 
@@ -84,6 +86,12 @@ class ForwardSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if names and name not in names:
                 raise ConfigError(f"{name!r} is no value of the pipeline", where="deadband", allowed=", ".join(names))
         return {name: named.get(name, Band()) for name in names}
+
+
+def check_levels(select: tuple[Level, ...] | None) -> None:
+    """Raises `ConfigError` for features without the events that they are of."""
+    if select and "features" in select and "event" not in select:
+        raise ConfigError("features leave with events only", where="select", mend='add "event"')
 
 
 def _band(text: float | str, where: str) -> Band:

@@ -8,7 +8,7 @@ import msgspec
 
 from skerry.core.errors import ConfigError
 from skerry.core.units import at_key, parse_duration, parse_rate, parse_size
-from skerry.pipeline import Level
+from skerry.pipeline import Level, check_levels
 
 FIELD = re.compile(r"[^\s\0]{1,256}")
 FIXED = ("time", "pipeline", "start", "end", "site", "node")
@@ -46,11 +46,16 @@ class RedactRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BatchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When an envelope is closed: with so many messages or bytes, or after so long."""
+    """When an envelope is closed: with so many messages or bytes, or after so long.
+
+    Attributes:
+        alarms: an alarm leaves at once; those that come so soon after it leave together when this is over.
+    """
 
     messages: int = 1000
     bytes: str = "256KiB"
     delay: str = "5s"
+    alarms: str = "1s"
 
     def __post_init__(self) -> None:
         if not 1 <= self.messages <= 10_000:
@@ -59,6 +64,8 @@ class BatchSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"{self.bytes} is out of range", where="bytes", allowed="1KiB to 1MiB")
         if not 10_000 <= at_key("delay", parse_duration, self.delay) <= parse_duration("1d"):
             raise ConfigError(f"{self.delay} is out of range", where="delay", allowed="10ms to 1d")
+        if not 0 <= at_key("alarms", parse_duration, self.alarms) <= parse_duration("1h"):
+            raise ConfigError(f"{self.alarms} is out of range", where="alarms", allowed="0s to 1h")
 
 
 class QueueSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +111,7 @@ class UplinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"{shown!r} is not of the kind {self.kind}", where="url", allowed=allowed)
         if self.commands.allow and not self.commands.key:
             raise ConfigError("say who may command", where="commands.key", mend="name the file with the centre's public key (PEM)")
+        check_levels(self.select)
         if self.rate:
             at_key("rate", parse_rate, self.rate)
         for at, rule in enumerate(self.redact):

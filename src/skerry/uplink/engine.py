@@ -9,7 +9,7 @@ from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import CorruptError, FencedError, OverloadedError, RejectedError, SkerryError, UnavailableError
 from skerry.core.service import Backoff, Bell, cancel_and_wait, until_one_ends
-from skerry.core.units import parse_duration, parse_rate, parse_size
+from skerry.core.units import parse_rate, parse_size
 from skerry.runtime import Throttle
 from skerry.uplink import network
 from skerry.uplink.collector import Collector
@@ -114,7 +114,7 @@ class Engine:
 
     def _outlet(self, lane: Priority, queue: Queue, epoch: str) -> Outlet:
         config = self.given.config
-        batch = Batch(config.batch.messages, parse_size(config.batch.bytes), parse_duration(config.batch.delay) / 1e6)
+        batch = Batch.of(config.batch)
         made = Outlet(
             lane, Name(self.given.node, self.given.site, epoch), queue, self.target, self._throttle, batch, config.compression,
             self._clock, self._woken, self._running, self._acknowledged,

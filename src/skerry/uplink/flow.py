@@ -129,6 +129,8 @@ class Flow:
         if "event" not in self._select:
             return []
         priority: Priority = "normal" if event.state == "info" else "alarm"
+        if "features" not in self._select:
+            event = msgspec.structs.replace(event, features={})
         body = encode_event(event, self._fields)
         self.state.counts.put("event", len(body))
         return [Item("event", priority, self._fields.shown_id(event.id), self.name, end, 1, body)]

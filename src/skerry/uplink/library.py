@@ -13,7 +13,7 @@ import msgspec
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import CorruptError, OverloadedError, RejectedError
 from skerry.core.service import Bell, cancel_and_wait
-from skerry.core.units import parse_duration, parse_rate, parse_size
+from skerry.core.units import parse_rate, parse_size
 from skerry.pipeline import PipelineSpec, parse_pipeline
 from skerry.runtime import Throttle
 from skerry.store import KeyValueStore, StorageConfig
@@ -160,7 +160,7 @@ class Uplink:
             await self._kv.close()
             raise
         config = self._config
-        batch = Batch(config.batch.messages, parse_size(config.batch.bytes), parse_duration(config.batch.delay) / 1e6)
+        batch = Batch.of(config.batch)
         name, woken, running = Name(self._node, self._site, self._queue.meta.epoch), Bell(), asyncio.Event()
         throttle = Throttle(parse_rate(config.rate) if config.rate else 0, self._clock)
         running.set()

@@ -3,8 +3,9 @@
 import asyncio
 import bisect
 import itertools
+import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 import msgspec
 
@@ -12,7 +13,9 @@ from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import CorruptError, SkerryError, UnavailableError
 from skerry.core.service import Backoff, Bell
+from skerry.core.units import parse_duration, parse_size
 from skerry.runtime import BULK, Throttle
+from skerry.uplink.config import BatchSection
 from skerry.uplink.envelope import Codec, encode_envelope
 from skerry.uplink.item import Item, Priority, decode_item
 from skerry.uplink.table import MOST_NUMBERS, numbers_of
@@ -27,11 +30,18 @@ _log = log.get("uplink")
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """When an envelope is closed: items, bytes (packed), seconds."""
+    """When an envelope is closed: items, bytes (packed), seconds; how long after an envelope of alarms the next one is."""
 
     messages: int
     bytes: int
     delay_s: float
+    alarms_s: float = 0.0
+
+    @classmethod
+    def of(cls, section: BatchSection) -> Self:
+        """As `[uplink] batch` says it."""
+        delay, alarms = (parse_duration(text) / 1e6 for text in (section.delay, section.alarms))
+        return cls(section.messages, parse_size(section.bytes), delay, alarms)
 
 
 class Source(Protocol):
@@ -110,6 +120,7 @@ class Outlet:
         self._backoff = Backoff(FIRST_S, MOST_S)
         self._limit = batch.messages
         self._ratio = float(DECODED_TO_WIRE)
+        self._delivered_at = -math.inf
 
     async def run(self) -> None:
         """Send until cancelled. Raises what the queue raises."""
@@ -140,14 +151,17 @@ class Outlet:
             self._limit = min(self._batch.messages, self._limit * 2)
 
     async def _until_due(self) -> None:
-        """Until there is something, and as much as an envelope takes or for as long as it may wait; an alarm does not wait."""
+        """Until there is something, and as much as an envelope takes or for as long as it may wait.
+
+        An alarm does not wait, unless alarms have just left: then it goes with those that come meanwhile."""
         began: float | None = None
         while True:
             waiting = self._source.waits(self.lane)
             now = self._clock.monotonic()
             if waiting:
                 began = now if began is None else began
-                rest = 0.0 if self.lane == "alarm" else self._batch.delay_s - (now - began)
+                since, pause = (self._delivered_at, self._batch.alarms_s) if self.lane == "alarm" else (began, self._batch.delay_s)
+                rest = since + pause - now
                 if waiting >= self._batch.messages or rest <= 0:
                     return
                 await self._source.bell.wait(min(rest, LOOK_S))
@@ -219,6 +233,7 @@ class Outlet:
                 self.trouble = ""
                 self._woken.ring()
             self._backoff.reset()
+            self._delivered_at = self._clock.monotonic()
             return
 
     async def _wait_after(self, error: SkerryError) -> None:
