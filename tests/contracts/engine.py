@@ -1,4 +1,4 @@
-"""What every engine behind `skerry.inference.engine.Session` does.
+"""What every engine behind `skerry.inference.engine.seam.Session` does.
 
 Use: subclass `EngineContract` as `Test…` with a class attribute `engine`.
 """
@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from skerry.core.errors import RejectedError, UnavailableError
-from skerry.inference.engine import EngineOptions, Session, open_session
-from skerry.inference.signature import Signature
+from skerry.inference.engine.seam import EngineOptions, Session, open_session
+from skerry.inference.engine.signature import Signature
 
 ROWS = np.array([[1, -2, 3], [4, 5, -6]], np.float32)
 

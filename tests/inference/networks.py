@@ -10,8 +10,8 @@ import onnx.backend.test
 import onnxruntime
 import pytest
 
-from skerry.inference.samples import sample_feed
-from skerry.inference.sync import SyncInference
+from skerry.inference.batching.sync import SyncInference
+from skerry.inference.engine.samples import sample_feed
 
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 QUICK = ("bvlc_alexnet", "densenet121", "inception_v1", "inception_v2", "resnet50", "shufflenet", "squeezenet")

@@ -16,13 +16,13 @@ import pytest
 from onnx import helper
 
 from skerry.core.errors import ConfigError, RejectedError, UnavailableError
-from skerry.inference.catalogue import ModelConfig
-from skerry.inference.description import describe
+from skerry.inference.catalogue.config import ModelConfig
+from skerry.inference.catalogue.description import describe
+from skerry.inference.catalogue.trial import Question, Report, try_model
 from skerry.inference.host import EngineHost
-from skerry.inference.tools import Bench, Benched
-from skerry.inference.trial import Question, Report, try_model
+from skerry.inference.tools.commands import Bench, Benched
+from tests.inference.catalogue.test_trial import endless
 from tests.inference.conftest import FLOAT, MakeModel
-from tests.inference.test_trial import endless
 
 FORKS = 40
 T = TypeVar("T")
@@ -112,16 +112,16 @@ def test_what_a_child_writes_into_the_temporary_directory_goes_with_it(
 
 def test_an_error_comes_out_as_it_went_in_and_one_that_none_expected_is_told(host: EngineHost, good: Path) -> None:
     with pytest.raises(ConfigError, match="there is no engine 'tract'; allowed: auto, onnxruntime, openvino") as caught:
-        host.ask("trial:look", Question(str(good), engine="tract"), Report, seconds=20)
+        host.ask("catalogue.trial:look", Question(str(good), engine="tract"), Report, seconds=20)
     assert caught.value.where == "engine"
     with pytest.raises(RejectedError, match=r"the model ended the process that ran it: ValidationError: .*memory"):
-        host.ask("trial:look", ModelConfig("m", "m.onnx"), Report, seconds=20, where="m")
+        host.ask("catalogue.trial:look", ModelConfig("m", "m.onnx"), Report, seconds=20, where="m")
 
 
 def test_progress_comes_while_the_work_is_done(host: EngineHost, good: Path) -> None:
     seen: list[tuple[int, int]] = []
     asked = Bench(str(good), batches=(1, 2), threads=(1,), seconds=0)
-    found = host.ask("tools:bench", asked, Benched, seconds=60, progress=lambda done, whole: seen.append((done, whole)))
+    found = host.ask("tools.commands:bench", asked, Benched, seconds=60, progress=lambda done, whole: seen.append((done, whole)))
     assert seen == [(1, 2), (2, 2)]
     assert [point.batch for point in found.sweep.points] == [1, 2]
 
@@ -208,7 +208,9 @@ def test_closing_ends_the_job_under_way_and_refuses_others(tmp_path: Path) -> No
 
 
 def test_it_ends_with_its_parent_and_so_does_what_it_runs(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from skerry.inference.trial import try_model; try_model(Path(sys.argv[1]))"
+    script = (
+        "import sys; from pathlib import Path; from skerry.inference.catalogue.trial import try_model; try_model(Path(sys.argv[1]))"
+    )
     parent = subprocess.Popen([sys.executable, "-c", script, str(endless(tmp_path))])
     running = wait_for(lambda: found if len(found := psutil.Process(parent.pid).children(recursive=True)) == 2 else None)
     parent.kill()

@@ -15,7 +15,7 @@ from skerry.node.disk import measure, parts_of
 from skerry.worker import ModelReport, PipelineReport, Report, ShadowReport
 from tests.fixtures import models
 from tests.fixtures.nats import until
-from tests.inference.test_trial import endless
+from tests.inference.catalogue.test_trial import endless
 from tests.node.test_view import write
 
 MODEL = 'model = "m"\nfeatures = ["count", "sum"]\n[[models]]\nname = "m"\nfile = "1.onnx"\n'

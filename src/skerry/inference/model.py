@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skerry.core.errors import RejectedError, SkerryError
-from skerry.inference.engine import EngineOptions, Session, open_session
-from skerry.inference.signature import numpy_dtype, repr_html
+from skerry.inference.engine.seam import EngineOptions, Session, open_session
+from skerry.inference.engine.signature import numpy_dtype, repr_html
 
 Floats = NDArray[np.float64]
 Label = str | int | None
@@ -190,7 +190,7 @@ def load_model(
     options = EngineOptions(threads=threads, engine=engine, optimize=optimize)
     session = open_session(path, options, cache)
     if cache is not None and len(session.inputs) == 1 and session.inputs[0].shape and session.inputs[0].shape[0] is not None:
-        from skerry.inference.prepare import prepare  # late: it brings onnx where the verdict is not cached
+        from skerry.inference.graph.prepare import prepare  # late: it brings onnx where the verdict is not cached
 
         prepared = prepare(path, cache)
         if prepared.batch == "freed":

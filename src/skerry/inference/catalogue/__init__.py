@@ -1,0 +1,1 @@
+"""Versions of models: tried, kept by their content, activated, exchanged between nodes, and taken back."""

@@ -1,0 +1,1 @@
+"""What runs a model: the seam, onnxruntime and openvino behind it, and what inputs and outputs look like."""

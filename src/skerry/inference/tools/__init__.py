@@ -1,0 +1,1 @@
+"""What a person does with a model file: verify, measure, optimize and quantize it."""
