@@ -19,8 +19,9 @@ from skerry.http.target import Target, client_tls, parse_target
 if TYPE_CHECKING:
     from skerry.http.async_client import AsyncClient
     from skerry.http.client import Client
+    from skerry.http.limits import Limits
     from skerry.http.poster import Answer, Poster
-    from skerry.http.server import HttpServer, Limits
+    from skerry.http.server import HttpServer
     from skerry.http.sse import Message, MessageParser, comment, message
 
 __getattr__ = lazy(
@@ -30,7 +31,7 @@ __getattr__ = lazy(
         "AsyncClient": "async_client",
         "Client": "client",
         "HttpServer": "server",
-        "Limits": "server",
+        "Limits": "limits",
         "Message": "sse",
         "MessageParser": "sse",
         "Poster": "poster",
