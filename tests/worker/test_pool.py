@@ -18,8 +18,7 @@ from skerry.core.clock import SystemClock
 from skerry.core.service import cancel_and_wait
 from skerry.pipeline import DEAD, DEAD_PREFIX, EVENTS, EVENTS_PREFIX, begin_checkpoints, stored_cursors, unpack_letters
 from skerry.runtime import Lives
-from skerry.worker import Assignment, WorkerPlan, WorkerPool
-from skerry.worker import pool as pool_module
+from skerry.worker import Assignment, WorkerPlan, WorkerPool, child
 from tests.fixtures.nats import NatsServer, put, until
 
 pytestmark = pytest.mark.asyncio
@@ -193,7 +192,7 @@ async def test_draining_stores_what_was_taken_and_ends_run(tmp_path: Path) -> No
 
 
 async def test_a_worker_that_hangs_while_it_is_drained_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "DRAIN_S", 1.0)
+    monkeypatch.setattr(child, "DRAIN_S", 1.0)
     async with rigged(tmp_path, stall_s=60.0) as rig:
         running = asyncio.create_task(rig.pool.run())
         await asyncio.wait_for(rig.pool.ready.wait(), 20)
