@@ -6,13 +6,13 @@ from importlib.metadata import version
 from typing import Any
 
 from skerry.api import Api, TokenStore
-from skerry.broker import Callout, Connections, ConnectRequest, Decision, NatsServer, Refusal, WireClient
+from skerry.broker import Connections, NatsServer, WireClient
 from skerry.config import NodeConfig, socket_path
 from skerry.core import log
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import SkerryError
-from skerry.core.service import Backoff, cancel_and_wait
-from skerry.core.units import counted, parse_duration, parse_size
+from skerry.core.service import cancel_and_wait
+from skerry.core.units import parse_duration, parse_size
 from skerry.device import OWN_CLIENTS, AuditLog, ClientIds, Refusals
 from skerry.mqtt import Publisher
 from skerry.node.backup import NodeBackup, refuse_half_restored
@@ -24,7 +24,8 @@ from skerry.node.dashboard import NodeDashboard
 from skerry.node.devices import NodeDevices
 from skerry.node.disk import NodeDisk
 from skerry.node.history import NodeHistory
-from skerry.node.link import ALARM, CURSORS, Link, quotas
+from skerry.node.link import CURSORS, Link, quotas
+from skerry.node.linking import Linking
 from skerry.node.models import NodeModels
 from skerry.node.notebook import node_html
 from skerry.node.orders import Orders
@@ -39,6 +40,7 @@ from skerry.node.tls import NodeTls
 from skerry.node.uplink import NodeUplink, uplink_bytes
 from skerry.node.uptime import UptimeLedger, failure_of
 from skerry.node.view import View
+from skerry.node.warnings import warnings_of
 from skerry.pipeline import Relay, deliveries
 from skerry.runtime import DirectoryLock
 from skerry.serving import ModelServer, ServingPlan
@@ -54,7 +56,6 @@ class Node:
     def __init__(self, config: NodeConfig, clock: Clock | None = None) -> None:
         self.version = version("skerry")
         self.ready = asyncio.Event()
-        self.trouble = ""
         self._clock = clock or SystemClock()
         data = config.data_dir
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -70,10 +71,10 @@ class Node:
         self.uptime = UptimeLedger(data / "uptime.json", self._clock)
         retention = config.broker.retention
         self._log_bytes = parse_size(retention.size)
-        self._signer = TokenSigner(issuer)
+        signer = TokenSigner(issuer)
         most_stored = quotas(self._log_bytes, uplink_bytes(config) + common_bytes(config))
         self.server = NatsServer(
-            config.broker, data, self._signer.public, most_stored, self._clock, self.growth.place
+            config.broker, data, signer.public, most_stored, self._clock, self.growth.place
         )  # fmt: skip
         self.cluster.keep_records_at(self.growth.records, self.server)
         self.tls = NodeTls(config, self.server, self._clock)
@@ -99,6 +100,7 @@ class Node:
             self._clock, *sizes, age, self.login, self.relays, self.durable, self._partitions, self.devices.store,
             lambda: self.growth.replicas,
         )  # fmt: skip
+        self.linking = Linking(self, self._clock, signer)
         self.client_ids = ClientIds(self.link.clients, self._clock, self._is_device, in_use=self.connections.has_client)
         self.login.client_ids = self.client_ids
         self.link.prepare_clients = self.client_ids.load
@@ -189,7 +191,7 @@ class Node:
 
     async def run(self) -> None:
         """Work until cancelled, then drain and stop. Raises `UnavailableError` when the control socket cannot be had."""
-        services: list[Coroutine[Any, Any, None]] = [self._serve(), self._links(), self._workers(), self.disk.run()]
+        services: list[Coroutine[Any, Any, None]] = [self._serve(), self.linking.run(), self._workers(), self.disk.run()]
         names = ("the broker", "the node's link", "the workers", "the watch on the disk")
         api = asyncio.create_task(self.api.run())
         tasks = [asyncio.create_task(service, name=name) for name, service in zip(names, services, strict=True)]
@@ -247,45 +249,6 @@ class Node:
         await old.drain()
         if self._mqtt is not None:
             self._mqtt.close()
-
-    async def _links(self) -> None:
-        """Keep a connection to the broker: when one ends, the next."""
-        backoff = Backoff(0.05, 5.0)
-        while True:
-            await self.growth.settled.wait()
-            await self.server.ready.wait()
-            if self.server.place.quiet:
-                await asyncio.sleep(0.05)
-                continue
-            began = self._clock.monotonic()
-            try:
-                await self._one_link()
-            except SkerryError as error:
-                self.trouble = str(error)
-                _log.warning(f"the log is not ready: {error}")
-            if self._clock.monotonic() - began > 10:
-                backoff.reset()
-            await asyncio.sleep(backoff.next())
-
-    async def _one_link(self) -> None:
-        server = self.server
-        client = await WireClient.connect(server.host, server.port, server.user, server.password, "node")
-        callout = Callout(
-            client, self._signer, self._decide, self._clock, refused=self.login.refused, connections=self.connections,
-            noted=self.devices.note_refusal,
-        )  # fmt: skip
-        try:
-            self.trouble = ""
-            await self.link.run(client, callout)
-        finally:
-            client.close()
-
-    async def _decide(self, request: ConnectRequest) -> Decision:
-        asked = self.tls.resolve(request)
-        if asked is None:
-            self.login.refused["gone"] += 1
-            return Refusal("gone")
-        return await self.login.decide(asked)
 
     async def _workers(self) -> None:
         """Start the workers when the log is there for the first time; they find it again by themselves later."""
@@ -371,25 +334,7 @@ class Node:
 
     def warnings(self) -> list[str]:
         """What a person should look at, one sentence each."""
-        found = [f"sink {relay.name}: {relay.failure}" for relay in self.relays if relay.failure]
-        found += [f"pipeline {name} is quarantined: {why}" for name, why in self.pool.quarantined.items()]
-        if self.link.fill > ALARM:
-            found.append(f"the log is {self.link.fill:.0%} full: a pipeline is paused, failed or too slow")
-        if self.link.gone.messages:
-            found.append(f"given up unread: {counted(self.link.gone.messages, 'message')} (broker.retention)")
-        found += [*self.models.warnings(), *self.schedule.warnings(), *self.resources.warnings(), *self.history.warnings()]
-        found += [*self.disk.warnings(), *self.storage.warnings(), *self.uplink.warnings()]
-        found += [*self.connectors.warnings(), *self.dashboard.warnings(), *self.bundles.warnings(), *self.telemetry.warnings()]
-        if self.serving.restarts.total:
-            found.append(self.serving.restarts.sentence("the model server", self.serving.last_words))
-        found += [trouble for trouble in (self.trouble, self.server.warning) if trouble]
-        found += [w.restarts.sentence(f"worker {w.index}", w.last_words) for w in self.pool.workers if w.last_words]
-        found += [f"worker {w.index} cannot read the log: {w.report.waiting}" for w in self.pool.workers if w.report.waiting]
-        if self.audit.lost:
-            found.append(f"the audit log could not take {counted(self.audit.lost, 'line')}")
-        found += [*self.tls.warnings(), *self.cluster.warnings(), *self.growth.warnings(), *self.common.warnings()]
-        found += self.api.warnings()
-        return found
+        return warnings_of(self)
 
     async def server_kick(self, device: str) -> None:
         """End the connections of a device that may no longer connect."""

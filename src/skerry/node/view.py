@@ -1,6 +1,5 @@
 """The node as its API sees it: fills `skerry.api.NodeView`."""
 
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +8,12 @@ import msgspec
 from skerry.config import load, show
 from skerry.core import log
 from skerry.core.clock import Clock, to_rfc3339
-from skerry.core.units import show_size
 from skerry.device import DeviceRegistry
 from skerry.http import Request, Response
 from skerry.inference import ModelConfig
 from skerry.node.alarms import Alarms
 from skerry.node.backlog import Backlog
-from skerry.node.books import last_windows, no_books, sum_books
+from skerry.node.books import last_windows, sum_books
 from skerry.node.centre import LinkView
 from skerry.node.cluster import ClusterLink
 from skerry.node.devices import with_presence
@@ -23,9 +21,8 @@ from skerry.node.journal import Journal
 from skerry.node.live import LIVE_KEYS, READ_ANEW, with_live
 from skerry.node.look import look_at, mark_of
 from skerry.node.outputs import Outputs
+from skerry.node.pipeline_rows import PipelineRows
 from skerry.node.tracing import trace
-from skerry.pipeline import PipelineSpec
-from skerry.worker import PipelineReport, merge_reports
 
 if TYPE_CHECKING:
     from skerry.node.life import Node
@@ -48,7 +45,7 @@ class View:
         self.cluster = ClusterLink(node.cluster, node.growth, clock)
         self.journal = Journal(node.config.data_dir)
         self._looked: dict[tuple[str, str], tuple[Any, Row]] = {}
-        self._rates: dict[str, deque[tuple[float, int]]] = {}
+        self._pipelines = PipelineRows(node, clock)
 
     def ready(self) -> tuple[bool, str]:
         node = self._node
@@ -59,7 +56,7 @@ class View:
         if not node.server.ready.is_set():
             return False, node.server.status
         if not node.link.opened.is_set():
-            return False, f"the log is being prepared{': ' + node.trouble if node.trouble else ''}"
+            return False, f"the log is being prepared{': ' + node.linking.trouble if node.linking.trouble else ''}"
         if not node.cluster.quorum:
             return False, node.cluster.sentence
         if not node.pool.ready.is_set():  # while it changes over, what devices send is acknowledged and kept all the same
@@ -70,76 +67,11 @@ class View:
                 return False, worker.restarts.sentence(f"worker {worker.index}", worker.last_words)
         return True, "devices may connect, all workers read"
 
-    def _reports(self) -> dict[str, PipelineReport]:
-        return merge_reports([worker.report for worker in self._node.pool.workers])
-
     def pipelines(self) -> list[Row]:
-        reports = self._reports()
-        return [self._pipeline_row(spec.name, reports.get(spec.name)) for spec in self._node.config.pipelines]
-
-    def _pipeline_row(self, name: str, report: PipelineReport | None) -> Row:
-        if report is None or not report.books:
-            words = [worker.report.failed or worker.last_words for worker in self._node.pool.workers]
-            reason = report.state if report is not None else next(filter(None, words), "")
-            report = PipelineReport(state="starting", books=no_books()) if report is None else report
-            return self._row(name, report, reason)
-        return self._row(name, report, "")
-
-    def _row(self, name: str, report: PipelineReport, reason: str) -> Row:
-        spec = self._node.config.pipeline(name)
-        books = report.books or no_books()
-        state, reason = self._state(spec, report, reason)
-        return {
-            "name": name,
-            **self._node.schedule.row(name, state, reason),
-            "topic": spec.source.topic,
-            "model": f"{report.model}@{report.version}" if report.model else spec.model or None,
-            "rate": self._rate(name, books["received"]),
-            "lag": self._lag(report),
-            "keys": report.keys,
-            "windows": report.windows,
-            "events": report.events,
-            "received_bytes": report.received_bytes,
-            "memory": report.memory,
-            "cursor": report.cursor,
-            "durable": report.durable,
-            "latency_ms": {"p50": report.recent_p50_ms, "p99": report.recent_p99_ms},
-            "age_ms": {"p50": report.age_p50_ms, "p99": report.age_p99_ms},
-            "ledger": books,
-            "drift": msgspec.to_builtins(report.drift),
-            "nodes": self._node.cluster.places(name),
-        }
-
-    def _state(self, spec: PipelineSpec, report: PipelineReport, reason: str) -> tuple[str, str]:
-        """Its state in a word, and why it does not run where it does not."""
-        why = self._node.pool.quarantined.get(spec.name)
-        if why:
-            return "quarantined", f"quarantined: {why}"
-        if report.over:
-            return "stopped", f"used {show_size(report.over)} of {show_size(report.allowed)}; it is tried again"
-        return self._node.cluster.not_here(spec) or (report.state.partition(":")[0], reason)
-
-    def _lag(self, report: PipelineReport) -> int:
-        """Messages waiting; of a pipeline that does not read, all that the log holds behind its cursor, others' among them."""
-        if report.state == "running":
-            return report.lag
-        return max(report.lag, self._node.link.last_sequence - report.cursor) if report.cursor else report.lag
-
-    def _rate(self, name: str, received: int) -> float:
-        """Messages a second over the last some seconds, from one call to the next."""
-        seen = self._rates.setdefault(name, deque(maxlen=50))
-        now = self._clock.monotonic()
-        seen.append((now, received))
-        while len(seen) > 2 and seen[0][0] < now - 10:
-            seen.popleft()
-        (then, before), passed = seen[0], now - seen[0][0]
-        return round(max(0, received - before) / passed, 1) if then < now and passed > 0.2 else 0.0
+        return self._pipelines.rows()
 
     def pipeline(self, name: str) -> Row | None:
-        for row, spec in zip(self.pipelines(), self._node.config.pipelines, strict=True):
-            if spec.name == name:
-                return {**row, "config": msgspec.to_builtins(spec)}
-        return None
+        return self._pipelines.row(name)
 
     def windows(self, name: str) -> list[Row]:
         return last_windows(worker.windows.get(name, ()) for worker in self._node.pool.workers)
@@ -200,7 +132,7 @@ class View:
     def metrics(self) -> str:
         from skerry.node.figures import figures_of, render  # late: a node that nobody scrapes does not need what it brings
 
-        return render(figures_of(self._node, self._reports(), self.ready()[0]))
+        return render(figures_of(self._node, self._pipelines.reports(), self.ready()[0]))
 
     async def model_server(self, request: Request) -> Response:
         answer = await self._node.serving.request(request.method, request.raw_path or request.path, request.headers, request.body)
