@@ -47,7 +47,10 @@ from tests.system.rubbish import EACH, beside_rubbish
 KILLS = ("worker", "nats-server", "agent", "all")
 STOPS = ("worker", "agent")
 DEVICES, RATE = 8, 700.0
-GROWTH = ("tests/broker/test_growth.py", "tests/system/test_growth.py", "tests/node/cluster/test_replicas.py")
+GROWTH = (
+    "tests/broker/test_growth.py", "tests/system/test_growth.py", "tests/node/cluster/test_replicas.py",
+    "tests/system/test_witness.py",
+)  # fmt: skip
 ATTEMPTS, SILENT = 50_000, 5_000
 
 

@@ -216,3 +216,9 @@ def test_pages_are_kept_off_where_nobody_has_to_say_who_he_is(tmp_path: Path) ->
     text = render(plan)
     assert re.search(r'  no_tls: true\n  allowed_origins: \["https://nowhere\.invalid"\]\n\}', text)
     assert check(tmp_path, text).returncode == 0
+
+
+def test_a_server_that_takes_no_devices_has_no_port_for_them() -> None:
+    text = render(msgspec.structs.replace(PLAN, mqtt_port=0))
+    assert "mqtt {" in render(PLAN)
+    assert "mqtt" not in text

@@ -38,6 +38,7 @@ class Boxes:
         together: whether to start them all as one.
         born: as one from the beginning, which takes less time than to grow from one to all.
         more: further tables of the configuration, the same on all.
+        witness: whether the last is a witness.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Boxes:
         born: bool = True,
         workers: int = 1,
         more: str = "",
+        witness: bool = False,
     ) -> None:
         self.names = tuple(f"n{at + 1}" for at in range(count))
         self.nodes: dict[str, RunningNode] = {}
@@ -57,8 +59,10 @@ class Boxes:
             (folder / name).mkdir()
             host = _host(at)
             self.nodes[name] = RunningNode(
-                folder / name, pipelines, workers=workers, mqtt=f"{host}:0", name=name, more=CLUSTER.format(host=host) + more
-            )
+                folder / name, pipelines, workers=workers, mqtt=f"{host}:0", name=name, more=CLUSTER.format(host=host) + more,
+                command="witness" if witness and at == count - 1 else "run",
+            )  # fmt: skip
+        self.devices = self.names[: count - witness]
         self._begin = (self.born if born else self.grow) if together else None
         self._stack = ExitStack()
 
@@ -140,7 +144,7 @@ class Boxes:
 
     def addresses(self, *names: str) -> list[tuple[str, int]]:
         """Where devices connect, to one node after the other."""
-        return [self[name].mqtt for name in names or self.names]
+        return [self[name].mqtt for name in names or self.devices]
 
     def fleet(self, devices: int, rate: float, prefix: str = "d") -> Fleet:
         """Devices that go from node to node when theirs does not answer; they begin at the first one."""

@@ -161,17 +161,6 @@ def test_who_leaves_says_so_when_all_is_let_go() -> None:
     assert desk.work(9.0) == []
 
 
-def test_who_does_not_stand_never_leads() -> None:
-    desk = Desk(Agent(ME, Timing(), candidate=False))
-    desk.observe(1.0)
-    assert desk.work(1.0) == ["member.a"]
-    desk = Desk()
-    desk.agent.ready = False
-    desk.observe(1.0)
-    assert desk.work(1.0) == ["member.a"]
-    assert desk.agent.view(1.0)["a"].status == NodeStatus.JOINING
-
-
 def test_the_same_data_directory_comes_back_at_once_another_waits() -> None:
     before = Entry(encode(Member("a", "mine", 4, "online")), 7)
     desk = Desk(member__a=before)
@@ -210,3 +199,26 @@ def test_records_that_no_node_wrote_are_named() -> None:
 def test_names_that_are_none(name: str) -> None:
     with pytest.raises(ConfigError):
         check_name(name)
+
+
+def test_who_is_not_ready_never_leads() -> None:
+    desk = Desk()
+    desk.agent.ready = False
+    desk.observe(1.0)
+    assert desk.work(1.0) == ["member.a"]
+    assert desk.agent.view(1.0)["a"].status == NodeStatus.JOINING
+
+
+def test_a_witness_neither_leads_nor_gets_work() -> None:
+    witness = Desk(Agent(msgspec.structs.replace(ME, role="witness"), Timing(), [Partition("p/0")]))
+    witness.observe(1.0)
+    assert witness.work(1.0) == ["member.a"]
+    assert not witness.agent.leads(1.0)
+    # a node leads beside it, and has all the work
+    node = Desk(Agent(Member("b", "another", 0), Timing(), [Partition("p/0"), Partition("p/1")]))
+    node.entries = witness.entries
+    node.observe(1.1)
+    node.work(1.1)
+    assert node.agent.leads(1.1)
+    assert {part.node for part in node.agent.plan.parts.values()} == {"b"}
+    assert node.agent.view(1.1)["a"].role == "witness"

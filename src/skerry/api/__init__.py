@@ -8,17 +8,20 @@ from skerry.core.lazy import lazy
 if TYPE_CHECKING:
     from skerry.api.service import Api
     from skerry.api.tokens import TokenStore
-    from skerry.api.view import NodeView
+    from skerry.api.view import ClusterView, NodeView
+    from skerry.api.witness import WitnessHandlers
 
 __getattr__ = lazy(
     __name__,
     {
         "Api": "service",
+        "ClusterView": "view",
         "NodeView": "view",
+        "WitnessHandlers": "witness",
         "TokenStore": "tokens",
     },
 )
 
 __all__ = [
-    "Api", "ApiConfig", "NodeView", "TokenStore",
+    "Api", "ApiConfig", "ClusterView", "NodeView", "TokenStore", "WitnessHandlers",
 ]  # fmt: skip

@@ -1,10 +1,12 @@
 """`/api/v1/cluster`: who is in the cluster, who leads it, whom it lets in, and what a person has it do."""
 
+from typing import Protocol
+
 import msgspec
 
 from skerry.api import arguments
 from skerry.api.endpoints import API, Endpoint, Parameter
-from skerry.api.view import NodeView
+from skerry.api.view import ClusterView
 from skerry.core.clock import SECOND
 from skerry.http import Request, Response, json_response
 
@@ -25,10 +27,19 @@ class Approval(msgspec.Struct, forbid_unknown_fields=True):
     code: str
 
 
+class Clustered(Protocol):
+    """What is asked of a node, or of a witness."""
+
+    @property
+    def cluster(self) -> ClusterView:
+        """Who is in the cluster, and what people have it do."""
+        ...
+
+
 class ClusterHandlers:
     """Its endpoints. All but the first answer 400 on a node that is in no cluster."""
 
-    def __init__(self, view: NodeView) -> None:
+    def __init__(self, view: Clustered) -> None:
         self._view = view
 
     def endpoints(self) -> list[Endpoint]:

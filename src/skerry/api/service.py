@@ -4,20 +4,24 @@ import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from skerry.api.config import ApiConfig
 from skerry.api.gate import Audit, Gate
-from skerry.api.handlers import Handlers
 from skerry.api.scopes import Scope, scope_of
 from skerry.api.tokens import TokenStore
 from skerry.api.view import NodeView
+from skerry.api.witness import WitnessHandlers
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import UnavailableError
 from skerry.core.log import get
 from skerry.core.service import Backoff, beat, cancel_and_wait
 from skerry.http import HttpServer, Request, Response, Route, Stream
+
+if TYPE_CHECKING:
+    from skerry.api.handlers import Handlers
 
 LOOK_AT_TOKENS_S = 1.0
 USES_EVERY = 600
@@ -25,7 +29,7 @@ USES_EVERY = 600
 
 
 class Api:
-    """Serves a `NodeView` until cancelled.
+    """Serves a `NodeView`, or the little that a witness answers, until cancelled.
 
     `ready` is set when the Unix socket listens, `listening` when the TCP port does too. A port that is taken is tried again with
     back-off and `status` says so: the node works on without it.
@@ -33,7 +37,7 @@ class Api:
 
     def __init__(
         self,
-        view: NodeView,
+        view: NodeView | WitnessHandlers,
         config: ApiConfig,
         socket: Path,
         version: str,
@@ -55,7 +59,7 @@ class Api:
         clock = clock or SystemClock()
         self._tokens = tokens if tokens is not None else TokenStore(None, clock)
         self._gate = Gate(config, self._tokens, clock, audit or _Logged(), names)
-        handlers = Handlers(view, version, tokens=self._tokens)
+        handlers = view if isinstance(view, WitnessHandlers) else _all_of(view, version, self._tokens)
         endpoints = handlers.endpoints()
         self._routes = [self._guarded(endpoint.route, endpoint.event) for endpoint in endpoints]
         self._routes += [self._guarded(route) for route in handlers.inference_routes()]
@@ -145,6 +149,12 @@ class Api:
             return answer
 
         return msgspec.structs.replace(route, handler=guarded, before=lambda request: self._gate.admit(request, scope(request)))
+
+
+def _all_of(view: NodeView, version: str, tokens: TokenStore) -> "Handlers":
+    from skerry.api.handlers import Handlers  # late: a witness does without, and is to be small
+
+    return Handlers(view, version, tokens=tokens)
 
 
 class _Logged:

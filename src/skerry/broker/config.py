@@ -130,7 +130,8 @@ def _is_ip(text: str) -> bool:
 
 
 class ServerPlan(msgspec.Struct, frozen=True):
-    """All that nats-server's configuration says. The ports of `client` and `monitor` are on loopback. `routes`: to other servers.
+    """All that nats-server's configuration says. The ports of `client` and `monitor` are on loopback. `routes`: to other servers;
+    `mqtt_port` 0: no device may connect.
 
     `websocket_pages`: web pages may use WebSockets, which is safe only where each client has to say who it is: a browser opens one
     to any address that it reaches, for a page of any site."""
@@ -192,14 +193,7 @@ jetstream {{
   sync_interval: {sync}
 }}
 
-mqtt {{
-  host: {quoted(plan.mqtt_host)}
-  port: {plan.mqtt_port}
-  ack_wait: "2s"
-  max_ack_pending: 1024
-  js_api_timeout: "{WAIT_S}s"
-{_replicas(plan)}}}
-{_websocket(plan)}{render_routes(plan.routes)}
+{_mqtt(plan)}{_websocket(plan)}{render_routes(plan.routes)}
 accounts {{
   AGENT {{
     jetstream: enabled
@@ -225,6 +219,20 @@ authorization {{
 
 # RFC 2606: no page is there. A client that is no browser names no origin, and none is asked of it.
 _NO_PAGES = '  allowed_origins: ["https://nowhere.invalid"]\n'
+
+
+def _mqtt(plan: ServerPlan) -> str:
+    """The block for devices; none where none may connect: what it keeps of them for the others are streams like all."""
+    if not plan.mqtt_port:
+        return ""
+    return f"""mqtt {{
+  host: {quoted(plan.mqtt_host)}
+  port: {plan.mqtt_port}
+  ack_wait: "2s"
+  max_ack_pending: 1024
+  js_api_timeout: "{WAIT_S}s"
+{_replicas(plan)}}}
+"""
 
 
 def _replicas(plan: ServerPlan) -> str:

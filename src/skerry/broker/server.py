@@ -45,6 +45,7 @@ class NatsServer:
         issuer: public key that signs the answers of the log-in call-out.
         max_store: bytes that all its streams may hold.
         place: where it stands among other servers, asked at each start.
+        devices: whether it takes MQTT; without it only keeps what the others keep.
 
     Attributes:
         ready: set while MQTT and the log answer.
@@ -65,6 +66,8 @@ class NatsServer:
         max_store: int,
         clock: Clock,
         place: Callable[[], Place] = lambda: ALONE,
+        *,
+        devices: bool = True,
     ) -> None:
         self.ready = asyncio.Event()
         self.status = "the broker is starting"
@@ -81,6 +84,7 @@ class NatsServer:
         self._max_store = max_store
         self._clock = clock
         self._place_now = place
+        self._devices = devices
         self.place = ALONE
         self._restarts = Restarts(clock)
         self._child: Child | None = None
@@ -196,7 +200,8 @@ class NatsServer:
         following = asyncio.create_task(self._follow(server_log))
         try:
             await self._await_ready(child, plan, server_log)
-            self.status = f"nats-server {self.version} serves MQTT on {self.mqtt_address}"
+            serves = f"serves MQTT on {self.mqtt_address}" if plan.mqtt_port else "keeps the log with the others"
+            self.status = f"nats-server {self.version} {serves}"
             _log.info(self.status)
             self.ready.set()
             why = await self._watch(child, plan)
@@ -221,7 +226,7 @@ class NatsServer:
             client_port=kept.client_port,
             monitor_port=kept.monitor_port,
             mqtt_host=host,
-            mqtt_port=port or kept.mqtt_port,
+            mqtt_port=(port or kept.mqtt_port) if self._devices else 0,
             store_dir=str(self._dir / place.store),
             max_store=self._max_store,
             sync=self._config.sync_of(place),
@@ -233,7 +238,7 @@ class NatsServer:
             relay_password=kept.relay,
             sys_password=kept.system,
             websocket_host=(self._config.websocket_address or ("", 0))[0],
-            websocket_port=0 if place.quiet else self.websocket_listener()[1],
+            websocket_port=self.websocket_listener()[1] if self._devices and not place.quiet else 0,
             websocket_pages=not self._config.anonymous,
             max_consumers=max(20_000, 2 * self._config.max_connections),
             routes=place.routes,
@@ -280,6 +285,7 @@ class NatsServer:
         unhealthy once it listens."""
         began = self._clock.monotonic()
         listening_since: float | None = None
+        door = (_ANY.get(plan.mqtt_host, plan.mqtt_host), plan.mqtt_port) if plan.mqtt_port else (self.host, plan.client_port)
         delay = 0.01
         while True:
             if not child.running:
@@ -287,7 +293,7 @@ class NatsServer:
             if self._start_again:
                 raise UnavailableError(self._start_again)
             now = self._clock.monotonic()
-            if listening_since is None and await listens(_ANY.get(plan.mqtt_host, plan.mqtt_host), plan.mqtt_port):
+            if listening_since is None and await listens(*door):
                 listening_since = now
             if listening_since is not None:
                 health = await look(plan.monitor_port)

@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("run")(node.run)
+app.command("witness")(node.witness)
 app.command("demo")(demo.demo)
 app.command("status")(node.status)
 app.command("top")(top.top)

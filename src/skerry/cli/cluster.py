@@ -116,7 +116,7 @@ def members(context: typer.Context) -> None:
 def _cells(row: dict[str, Any]) -> list[Any]:
     status = f"{row['status']} ({row['reason']})" if row.get("reason") else row["status"]
     capabilities = ", ".join(row.get("capabilities") or []) or "-"
-    leads = "leads" if row.get("leader") else ""
+    leads = "leads" if row.get("leader") else "witness" if row.get("role") == "witness" else ""
     return [row["id"], status, row["address"], row.get("version"), capabilities, len(row.get("partitions") or []), leads]
 
 

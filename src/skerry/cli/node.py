@@ -1,14 +1,17 @@
-"""`skerry run` and `skerry status`."""
+"""`skerry run`, `skerry witness` and `skerry status`."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skerry.cli.session import LOG_FILE, session
+from skerry.cli.session import LOG_FILE, Session, session
 from skerry.cli.status import draw_status, draw_uptime
 from skerry.core.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from skerry.config import NodeConfig
 
 
 def run(context: typer.Context) -> None:
@@ -16,19 +19,8 @@ def run(context: typer.Context) -> None:
     here = session(context)
     config = here.config()
     from skerry import node  # late: only this command runs a node
-    from skerry.core import log
 
-    level = "debug" if here.verbose else "warning" if here.quiet else "info"
-    try:
-        if not config.data_dir.exists():
-            config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        log.configure(level, config.data_dir / LOG_FILE)
-    except OSError as error:
-        raise UnavailableError(
-            f"cannot be written: {error.strerror}",
-            where=str(error.filename or config.data_dir),
-            mend="mend node.data_dir or its owner",
-        ) from error
+    _log_to(here, config)
 
     def tell(running: node.Node) -> None:
         from skerry.cli.next_steps import next_steps  # late: only on a terminal
@@ -42,6 +34,33 @@ def run(context: typer.Context) -> None:
         print("next, in another terminal:", *lines, sep="\n  ", file=sys.stderr)
 
     raise typer.Exit(node.serve(config, tell if sys.stderr.isatty() and not here.quiet else None))
+
+
+def witness(context: typer.Context) -> None:
+    """Run the third member of a cluster of two boxes: it keeps what they keep, and takes no device and no work."""
+    here = session(context)
+    config = here.config(with_models=False)
+    from skerry import node  # late: only this command runs one
+
+    _log_to(here, config)
+    raise typer.Exit(node.witness(config))
+
+
+def _log_to(here: Session, config: "NodeConfig") -> None:
+    """Have the log written to the data directory, which is made where it is not there."""
+    from skerry.core import log
+
+    level = "debug" if here.verbose else "warning" if here.quiet else "info"
+    try:
+        if not config.data_dir.exists():
+            config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log.configure(level, config.data_dir / LOG_FILE)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot be written: {error.strerror}",
+            where=str(error.filename or config.data_dir),
+            mend="mend node.data_dir or its owner",
+        ) from error
 
 
 def status(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from skerry.cluster.leases import JetStreamLeases, Leases, MemoryLeases
     from skerry.cluster.manager import ClusterManager
     from skerry.cluster.members import Change, EdgeNode, NodeStatus, Timing
-    from skerry.cluster.records import Entry, Partition
+    from skerry.cluster.records import Entry, Partition, Role
     from skerry.cluster.section import ClusterSection
     from skerry.cluster.servers import Servers, place_of, read_servers, route_password, write_servers
     from skerry.cluster.tunnel import Tunnel, carrier, proof_of
@@ -38,6 +38,7 @@ __getattr__ = lazy(
         "NodeStatus": "members",
         "Partition": "records",
         "Pending": "join_port",
+        "Role": "records",
         "Servers": "servers",
         "Timing": "members",
         "Tunnel": "tunnel",
@@ -57,7 +58,7 @@ __getattr__ = lazy(
 
 __all__ = [
     "CA", "CERTIFICATE", "KEY", "Change", "ClusterConfig", "ClusterManager", "ClusterSection", "EdgeNode", "Entry", "Found",
-    "JetStreamLeases", "JoinPort", "Joined", "Leases", "MemoryLeases", "NodeStatus", "Partition", "Pending", "Servers", "Timing",
-    "Tunnel", "carrier", "clock_of", "has_joined", "hello_of", "join", "keep_joined", "place_of", "proof_of", "read_servers",
-    "route_password", "write_servers",
+    "JetStreamLeases", "JoinPort", "Joined", "Leases", "MemoryLeases", "NodeStatus", "Partition", "Pending", "Role", "Servers",
+    "Timing", "Tunnel", "carrier", "clock_of", "has_joined", "hello_of", "join", "keep_joined", "place_of", "proof_of",
+    "read_servers", "route_password", "write_servers",
 ]  # fmt: skip

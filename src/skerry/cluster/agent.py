@@ -50,7 +50,6 @@ class Agent:
     Args:
         me: the node's record as it shall be; generation, state, holds and seen are set here.
         wanted: partitions that shall run, the same on every node.
-        candidate: whether it may lead.
 
     Attributes:
         holds: partitions that it runs, or has not yet stopped: the caller keeps this true. What is started has to be in it before.
@@ -58,14 +57,13 @@ class Agent:
         trouble: why it is no member, empty if it is one or will soon be.
     """
 
-    def __init__(self, me: Member, timing: Timing, wanted: Sequence[Partition] = (), *, candidate: bool = True) -> None:
+    def __init__(self, me: Member, timing: Timing, wanted: Sequence[Partition] = ()) -> None:
         self.holds: set[str] = set()
         self.ready = True
         self.trouble = ""
         self.leaving = False
         self._me = me
         self._timing = timing
-        self._candidate = candidate
         self._entries: dict[str, Entry] = {}
         self._members: dict[str, Member] = {}
         self._marks: dict[str, Mark] = {}
@@ -198,7 +196,7 @@ class Agent:
                 status, reason = NodeStatus.SUSPECT, "there is no quorum: nothing can be known of it"
         return EdgeNode(
             member.id, member.address, status, member.capabilities, member.resources, member.version, member.site,
-            member.started, reason,
+            member.started, reason, member.role,
         )  # fmt: skip
 
     # what it writes
@@ -271,7 +269,7 @@ class Agent:
 
     def _stands(self, now: float) -> bool:
         """Whether it would lead: nodes in maintenance only where there is no other."""
-        if not self._candidate or not self.ready or self.leaving:
+        if self._me.role != "node" or not self.ready or self.leaving:
             return False
         view = self.view(now)
         own = view.get(self._me.id)
@@ -349,8 +347,8 @@ class Agent:
             self._members[node.id].generation,
             frozenset(node.capabilities),
             node.resources,
-            takes=node.status == NodeStatus.ONLINE or flapping,
-            keeps=node.status != NodeStatus.MAINTENANCE,
+            takes=(node.status == NodeStatus.ONLINE or flapping) and node.role == "node",
+            keeps=node.status != NodeStatus.MAINTENANCE and node.role == "node",
             doubtful=flapping,
         )
 

@@ -7,7 +7,7 @@ import msgspec
 
 from skerry.broker import parse_address
 from skerry.cluster.members import Timing
-from skerry.cluster.records import check_name
+from skerry.cluster.records import Role, check_name
 from skerry.core.errors import ConfigError
 from skerry.runtime import ResourceUsage
 
@@ -32,6 +32,7 @@ class ClusterConfig(msgspec.Struct, frozen=True):
         user, password: of those.
         replicas: servers that keep each record: 1, 3 or 5.
         instance: what tells this node from another of the same name; made anew when it is empty.
+        role: a `witness` neither leads nor gets work.
     """
 
     node: str
@@ -46,6 +47,7 @@ class ClusterConfig(msgspec.Struct, frozen=True):
     password: str = ""
     replicas: int = 1
     instance: str = ""
+    role: Role = "node"
     version: str = msgspec.field(default_factory=own_version)
     timing: Timing = Timing()
 

@@ -62,6 +62,7 @@ class ClusterManager:
         me = Member(
             config.node, config.instance or secrets.token_hex(8), 0, address=config.address, site=config.site,
             version=config.version, started=self._clock.now(), capabilities=config.capabilities, resources=config.resources,
+            role=config.role,
         )  # fmt: skip
         self._agent = Agent(me, config.timing, partitions)
         self._bell = Bell()

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from skerry.cluster.records import Member
+from skerry.cluster.records import Member, Role
 from skerry.core.errors import ConfigError
 from skerry.runtime import ResourceUsage
 
@@ -32,6 +32,7 @@ class EdgeNode(msgspec.Struct, frozen=True):
         resources: what it lets pipelines have; 0 is no limit.
         started: microseconds since the epoch.
         reason: why it has this status, in a few words; empty when there is nothing to say.
+        role: a `witness` keeps log and records with the others; it neither runs work nor leads.
     """
 
     id: str
@@ -43,6 +44,7 @@ class EdgeNode(msgspec.Struct, frozen=True):
     site: str = ""
     started: int = 0
     reason: str = ""
+    role: Role = "node"
 
 
 class Timing(msgspec.Struct, frozen=True):

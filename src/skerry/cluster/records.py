@@ -18,6 +18,7 @@ MOST_MEMBERS = 128
 MOST_PARTITIONS = 4096
 MEMBER, MARK = "member.", "mark."
 LEADER, PLAN = "leader", "plan"
+Role = Literal["node", "witness"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -46,6 +47,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
         holds: partitions that it runs, or has not yet stopped.
         seen: version of the plan that it follows.
         by: who fenced or removed it.
+        role: a witness keeps log and records with the others; it neither runs work nor leads.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     holds: tuple[str, ...] = ()
     seen: int = 0
     by: str = ""
+    role: Role = "node"
 
 
 class Office(msgspec.Struct, frozen=True):

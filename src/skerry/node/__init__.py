@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skerry.node.life import Node
     from skerry.node.process import serve
     from skerry.node.tls import make_certificates, site_authority
+    from skerry.node.witness import witness
 
 __getattr__ = lazy(
     __name__,
@@ -35,10 +36,11 @@ __getattr__ = lazy(
         "serve": "process",
         "site_authority": "tls",
         "sum_books": "books",
+        "witness": "witness",
     },
 )
 
 __all__ = [
     "COPIES", "RESTORING", "Bundle", "Finding", "Node", "Pipeline", "check_pipelines", "examine", "failed", "join_site",
-    "make_certificates", "offline_test", "project_of", "serve", "site_authority", "sum_books",
+    "make_certificates", "offline_test", "project_of", "serve", "site_authority", "sum_books", "witness",
 ]  # fmt: skip

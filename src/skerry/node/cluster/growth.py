@@ -205,7 +205,7 @@ class Growth:
             await book.put(msgspec.structs.replace(asked, members=members), revision)
         elif asked is not None and self._name in here:
             await self._agree(book, asked)
-        else:
+        elif self._cluster.role == "node":
             await self._copy.keep(await self._there.far())
 
     async def _agree(self, book: ServersBook, servers: Servers) -> None:
@@ -345,7 +345,8 @@ class Growth:
                 return
         if said is not None and self._cluster.leads:
             await balance(self._there, book, said, revision, self._config.cluster.replicas)
-        await asyncio.to_thread(self._clear_away, servers.store)
+        await asyncio.to_thread(self._copy.clear)
+        await asyncio.to_thread(self._seat.clear_away, servers.store)
 
     async def remove(self, node: str) -> None:
         """A node is gone for good: its server goes too, as soon as there are enough others. Raises `UnavailableError`."""
@@ -360,15 +361,6 @@ class Growth:
         if servers is not None and said != servers:
             await book.put(servers, revision)
         await asyncio.to_thread(shutil.rmtree, self._saved, True)
-
-    def _clear_away(self, store: str) -> None:
-        """Stores of before: the log is in another."""
-        broker = self._config.data_dir / "broker"
-        self._copy.clear()
-        own = (broker / ALONE.store,) if self._seat.founder else ()  # of another it is what it had before it joined
-        for old in (*own, *broker.glob("clustered-*")):
-            if old.name != store and old.is_dir():
-                shutil.rmtree(old, ignore_errors=True)
 
     def status(self) -> dict[str, Any]:
         """`state`, and of a standby how far it is behind."""
@@ -387,6 +379,8 @@ class Growth:
     @property
     def sentence(self) -> str:
         """What a person should know of it; empty where all is as it should be."""
+        if self._seat.state == "standby" and self._cluster.role == "witness":
+            return f"this witness waits until there are three members{f' ({self.trouble})' if self.trouble else ''}"
         if self._seat.state == "standby":
             found = self._copy.status()
             lag = (

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from skerry.broker import NatsServer
-from skerry.cluster import Change, ClusterManager, EdgeNode, Joined, JoinPort, NodeStatus, Partition
+from skerry.cluster import Change, ClusterManager, EdgeNode, Joined, JoinPort, NodeStatus, Partition, Role
 from skerry.config import NodeConfig
 from skerry.core import log
 from skerry.core.clock import SECOND, Clock, to_rfc3339
@@ -43,11 +43,12 @@ class NodeCluster:
         no_quorum_since: microseconds since the epoch; None while there is a quorum, or no cluster.
         trouble: what keeps others from joining here, empty where nothing does.
         audit: where it is noted who joined, and what became of members.
+        role: what it is to the others.
 
     Raises `ConfigError`, `RejectedError`, `UnavailableError` when made.
     """
 
-    def __init__(self, config: NodeConfig, clock: Clock) -> None:
+    def __init__(self, config: NodeConfig, clock: Clock, role: Role = "node") -> None:
         self.enabled = config.cluster.enabled
         self.listeners: list[Callable[[Change], None]] = []
         self.place: Callable[[], RecordsPlace | None] = lambda: None
@@ -57,6 +58,7 @@ class NodeCluster:
         self.joined: Joined | None = None
         self.manager: ClusterManager | None = None
         self.join_port: JoinPort | None = None
+        self.role = role
         self._config = config
         self._clock = clock
         self._server: NatsServer | None = None
@@ -69,8 +71,9 @@ class NodeCluster:
         config, clock = self._config, self._clock
         self.joined = prepare(config, clock)
         self._known = read_known(cluster_folder(config)) or self.joined.members
-        own = cluster_config(config)
-        self.manager = ClusterManager(own, partitions=partitions_of(config), leases=PlacedLeases(self._placed), clock=clock)
+        own = msgspec.structs.replace(cluster_config(config), role=self.role)
+        work = partitions_of(config) if self.role == "node" else []
+        self.manager = ClusterManager(own, partitions=work, leases=PlacedLeases(self._placed), clock=clock)
         key = SigningKey.from_pem(ticket_file(config).read_bytes(), str(ticket_file(config)))
         tls = self._tls = ServerTls(cluster_tls(config), clock)
         self.join_port = JoinPort(
@@ -280,7 +283,8 @@ class NodeCluster:
             "no_quorum_since": self.no_quorum_text,
             "address": cluster_config(self._config).address,
             "members": [
-                {"id": node.id, "address": node.address, "status": str(node.status), "capabilities": list(node.capabilities)}
+                {"id": node.id, "address": node.address, "status": str(node.status), "capabilities": list(node.capabilities),
+                 "role": node.role}
                 for node in members
             ],
             "partitions": manager.holders(),

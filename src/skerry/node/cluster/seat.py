@@ -1,5 +1,6 @@
 """Where a node stands among the others, as the files of its data directory say, and where its server is to be for that."""
 
+import shutil
 from typing import Literal
 
 import msgspec
@@ -58,6 +59,14 @@ class Seat:
     def write(self, name: str, word: str) -> None:
         replace_synced(self.folder / name, word.encode())
         sync_names(self.folder)
+
+    def clear_away(self, store: str) -> None:
+        """Stores of before: the log is in this one."""
+        broker = self._config.data_dir / "broker"
+        own = (broker / ALONE.store,) if self.founder else ()  # of another it is what it had before it joined
+        for old in (*own, *broker.glob("clustered-*")):
+            if old.name != store and old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
 
     def place(self) -> Place:
         """Where the server stands, for its next start."""

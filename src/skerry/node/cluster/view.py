@@ -69,6 +69,7 @@ class ClusterLink:
             "id": node.id,
             "address": node.address,
             "status": str(node.status),
+            "role": node.role,
             "reason": node.reason,
             "leader": node.id == manager.leader,
             "capabilities": list(node.capabilities),
