@@ -18,6 +18,7 @@ from tests.api.fake_bundles import FakeBundles
 from tests.api.fake_cluster import FakeCluster
 from tests.api.fake_connectors import FakeConnectors
 from tests.api.fake_journal import FakeJournal
+from tests.api.fake_letters import FakeLetters
 from tests.api.fake_trace import traced
 from tests.api.fake_uplink import FakeUplink
 from tests.api.noted import Noted
@@ -71,7 +72,7 @@ class FakeAlarms:
         return {"alarm_id": id}
 
 
-class FakeView:
+class FakeView(FakeLetters):
     """Two pipelines, no devices; `add_event` puts an event out."""
 
     def __init__(self) -> None:
@@ -324,19 +325,6 @@ class FakeView:
             "oldest": self.messages_log[0]["at"] if self.messages_log else None,
             "trimmed": bool(self.messages_log) and self.messages_log[0]["sequence"] > 1,
         }
-
-    async def deadletters(self, pipeline: str, limit: int, after: str | None) -> tuple[list[Row], str | None]:
-        begin = int(after or 0)
-        rows = self.letters[pipeline]
-        return rows[begin : begin + limit], str(begin + limit) if begin + limit < len(rows) else None
-
-    async def deadletters_retry(self, pipeline: str) -> int:
-        return await self.deadletters_drop(pipeline)
-
-    async def deadletters_drop(self, pipeline: str) -> int:
-        count = len(self.letters[pipeline])
-        self.letters[pipeline] = []
-        return count
 
     async def pause(self, pipeline: str) -> None:
         self.paused.add(pipeline)

@@ -52,9 +52,11 @@ def test_pause_and_resume(call: Call, node: Serving) -> None:
 
 def test_dead_letters(call: Call, node: Serving) -> None:
     letter = {"at": "2026-01-01T00:00:00.000Z", "reason": "undecodable", "topic": "devices/a/x", "detail": "no JSON"}
-    node.view.letters["bearing"] = [{**letter, "payload": f"\x1b{number}" + "x" * 100} for number in range(1500)]
+    node.view.letters["bearing"] = [
+        {**letter, "id": str(number), "sequence": number, "payload": f"\x1b{number}" + "x" * 100} for number in range(1500)
+    ]
     text = call("pipeline", "deadletters", "bearing", "-n", "2").out.splitlines()
-    assert text[0].split() == ["AT", "REASON", "TOPIC", "DETAIL", "PAYLOAD"]
+    assert text[0].split() == ["ID", "AT", "REASON", "TOPIC", "DETAIL", "PAYLOAD"]
     assert "undecodable  devices/a/x  no JSON  \\x1b0xxx" in text[1]
     assert text[-1] == "2 dead letters, and more: -n shows them"
     every = json.loads(call("pipeline", "deadletters", "bearing", "-n", "5000", "--json").out)
@@ -65,6 +67,26 @@ def test_dead_letters(call: Call, node: Serving) -> None:
     node.view.letters["bearing"] = [letter]
     assert json.loads(call("pipeline", "deadletters", "bearing", "--drop", "--json").out) == {"dropped": 1}
     assert call("pipeline", "deadletters", "bearing").out == "0 dead letters\n"
+
+
+def test_single_dead_letters(call: Call, node: Serving) -> None:
+    kinds = ("late", "nan", "late", "undecodable")
+    node.view.letters["bearing"] = [
+        {"id": str(at), "sequence": at, "reason": reason, "key": f"pump-{at % 2}", "topic": "t", "payload": "x" * 100, "at": "now"}
+        for at, reason in enumerate(kinds)
+    ]
+    shown = call("pipeline", "deadletters", "bearing", "--id", "2").out
+    assert f"payload: {'x' * 100}\n" in shown
+    assert "id: 2\n" in shown
+    assert "id: 1\n" not in shown
+    rows = json.loads(call("pipeline", "deadletters", "bearing", "--reason", "late", "--json").out)["dead_letters"]
+    assert [row["id"] for row in rows] == ["0", "2"]
+    answer = call("pipeline", "deadletters", "bearing", "--id", "77")
+    assert (answer.code, answer.err.partition(";")[0]) == (1, "error: there is no dead letter 77")
+    assert call("pipeline", "deadletters", "bearing", "--why", "old").code == 2
+    assert call("pipeline", "deadletters", "bearing", "--retry", "--id", "1").out == "1 put back to be processed again\n"
+    assert call("pipeline", "deadletters", "bearing", "--drop", "--device", "pump-0", "--why", "old").out == "2 dropped\n"
+    assert [row["id"] for row in node.view.letters["bearing"]] == ["3"]
 
 
 def test_check(call: Call, tmp_path: Path, rows: Path) -> None:

@@ -48,7 +48,27 @@ def test_a_pipeline_is_paused_and_its_dead_letters_are_retried_and_forgotten(bro
     page.keyboard.press("Escape")  # means no
     page.get_by_role("button", name="Cancel").wait_for(state="detached")
     assert node.deadletters("level")
+    publish(node, [1])
+    until(lambda: len(node.deadletters("level")) == 2, 20, "another one")
+    box = letters.get_by_role("checkbox").nth(1)
+    box.focus()
+    page.keyboard.press("Space")
+    chosen = box.get_attribute("value")
+    page.get_by_role("button", name="Look inside").click()
+    page.get_by_role("region", name=f"Inside {chosen}").get_by_text("rubbish").first.wait_for()
+    assert page.evaluate(AUDIT) == []
     page.get_by_role("button", name="Forget dead letters").click()
+    page.get_by_text("Forget 1 chosen dead letter?").wait_for()
+    page.get_by_label("Why, for the audit log").fill("a sensor that was taken out")
+    page.get_by_role("button", name="Forget them").click()
+    until(lambda: len(node.deadletters("level")) == 1, 20, "one is forgotten")
+    assert chosen not in [row["id"] for row in node.deadletters("level")]
+    with node.client() as client:
+        line = client.get("/api/v1/audit", {"text": "dead letters dropped"})["entries"][-1]
+    assert (line["reason"], line["ids"], line["name"], line["messages"]) == ("a sensor that was taken out", chosen, "level", 1)
+    page.get_by_label("Reason").select_option("undecodable")
+    page.get_by_role("button", name="Forget dead letters").click()
+    page.get_by_text("Forget all dead letters of undecodable?").wait_for()
     page.get_by_role("button", name="Forget them").click()
     until(lambda: not node.deadletters("level"), 20, "they are forgotten")
     assert visit.faults == []

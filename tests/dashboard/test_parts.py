@@ -23,6 +23,10 @@ PIPELINE: Row = {
 EVENT: Row = {
     "key": EVIL, "end": "2026-12-01T00:00:01.000Z", "score": 9.0, "state": "firing", "label": EVIL, "count": 2, "latency_ms": 1.5,
 }  # fmt: skip
+LETTER: Row = {
+    "id": "7", "sequence": 7, "reason": "undecodable", "topic": "t", "key": "", "payload": "x" * 500, "detail": EVIL, "messages": 1,
+    "at": "2026-12-01T00:00:01.000Z",
+}  # fmt: skip
 
 
 def test_the_way_of_a_message_has_its_figures_on_the_arrows() -> None:
@@ -50,11 +54,35 @@ def test_scores_stand_beside_the_bounds_of_their_rule() -> None:
 
 
 def test_a_dead_letter_says_why_and_is_cut_where_it_is_long() -> None:
-    letter = {"reason": "undecodable", "topic": "t", "payload": "x" * 500, "detail": EVIL, "at": "2026-12-01T00:00:01.000Z"}
-    drawn = pipelines.letters([letter], more=True)
+    drawn = pipelines.letters([LETTER], more=True)
     assert f"{'x' * pipelines.SHOWN}…" in drawn
     assert "there are more" in drawn.lower()
     assert "no dead letters" in pipelines.letters([], more=False)
+    assert "none of this reason" in pipelines.letters([], more=False, filtered=True)
+
+
+def test_a_dead_letter_is_chosen_by_a_box_that_stays_with_its_row() -> None:
+    drawn = pipelines.letters([LETTER, {**LETTER, "id": "8"}], more=False)
+    for each in ("7", "8"):
+        assert f'<input type="checkbox" value="{each}" aria-label="Choose undecodable {each}">' in drawn
+        assert f'<tr data-key="{each}">' in drawn
+    odd = pipelines.letters([{**LETTER, "id": f"{EVIL}@1", "topic": "", "key": EVIL}], more=False)
+    assert EVIL not in odd
+    assert "a window of &lt;script&gt;" in odd
+
+
+def test_what_is_inside_of_a_dead_letter_is_shown_whole() -> None:
+    drawn = pipelines.inside([LETTER])
+    assert "x" * 500 in drawn
+    assert EVIL not in drawn
+    assert 'aria-label="Inside 7"' in drawn
+    window = {"start": "2026-12-01T00:00:01.000Z", "end": "2026-12-01T00:00:02.000Z", "samples": 2, "values": [1.0, 7.5, 2.0, 8.25]}
+    kept = {name: value for name, value in LETTER.items() if name != "payload"}
+    drawn = pipelines.inside([{**kept, "window": window}])
+    assert "1, 7.5, 2, 8.25" in drawn
+    assert "<dt>Samples</dt><dd>2</dd>" in drawn
+    assert "It was not kept" in pipelines.inside([kept])
+    assert pipelines.inside([]) == ""
 
 
 def test_nothing_of_others_becomes_markup_anywhere() -> None:

@@ -16,8 +16,8 @@ from skerry.core.errors import RejectedError, UnavailableError
 from skerry.core.service import cancel_and_wait
 from skerry.device import BrokerLogin
 from skerry.node.link import Link
-from skerry.node.outputs import Outputs
-from skerry.pipeline import DEAD, DEAD_PREFIX, EVENTS_PREFIX, DeadLetter, PipelineState, Runner, books, key_token
+from skerry.node.outputs import ALL, Outputs
+from skerry.pipeline import DEAD, DEAD_PREFIX, EVENTS_PREFIX, DeadLetter, LetterFilter, PipelineState, Runner, books, key_token
 from skerry.pipeline.event import letters_output, window_letter
 from skerry.window.state import Closed
 from tests.fixtures.frames import spec_of
@@ -230,8 +230,8 @@ async def test_pages_of_dead_letters_cut_through_a_message_with_many(client: Wir
         assert found[-1]
     row = (await outputs.deadletters("p", 1, None))[0][0]
     assert row == {
-        "sequence": 0, "reason": "nan", "detail": "about 0", "topic": "devices/d/v", "key": "d", "messages": 1, "payload": "x",
-        "at": "1970-01-01T00:00:00.000Z",
+        "id": "0", "sequence": 0, "reason": "nan", "detail": "about 0", "topic": "devices/d/v", "key": "d", "messages": 1,
+        "payload": "x", "at": "1970-01-01T00:00:00.000Z",
     }  # fmt: skip
 
 
@@ -252,6 +252,42 @@ async def test_drop_takes_only_those_of_the_pipeline(client: WireClient, outputs
     assert await outputs.drop("p") == 0
     assert await all_letters(outputs, 9) == [[]]
     assert len(await all_letters(outputs, 9, "p-2")) == 1
+
+
+async def test_single_letters_and_those_of_a_kind(client: WireClient, outputs: Outputs) -> None:
+    kinds = ("late", "nan", "late", "nan")
+    await bury(client, [letter(100 + at, b"m%d" % at, reason=each) for at, each in enumerate(kinds)])
+    await bury(client, [letter(110, b"other", reason="late")])
+    window = Closed("w", 1_000_000, 2_000_000, [1.0e6, 7.0, 1.5e6, 8.0], 2, 2)
+    await bury(client, [window_letter(window, "feature-error", "why", 120)])
+
+    async def left(which: LetterFilter = ALL) -> list[str]:
+        return [row["id"] for row in (await outputs.deadletters("p", 1000, None, which))[0]]
+
+    assert await left(LetterFilter(reason="late")) == ["100", "102", "110"]
+    assert await left(LetterFilter(key="w")) == ["w@2000000"]
+    ((inside,), _) = await outputs.deadletters("p", 9, None, LetterFilter(ids=frozenset({"w@2000000"})))
+    assert inside["window"]["values"] == [1.0e6, 7.0, 1.5e6, 8.0]
+    assert (inside["window"]["start"], inside["window"]["samples"]) == ("1970-01-01T00:00:01.000Z", 2)
+
+    before = int((await stream_state(client, LOG))["last_seq"])
+    assert await outputs.retry("p", LetterFilter(ids=frozenset({"101", "110"}))) == 2
+    back = await read_page(client, LOG, "skerry.retry.p.>", before, 10)
+    assert [stored.payload for stored in back] == [b"m1", b"other"]
+    assert sorted(await left()) == ["100", "102", "103", "w@2000000"]  # the others are what they were
+    assert await outputs.drop("p", LetterFilter(reason="late")) == 2
+    assert sorted(await left()) == ["103", "w@2000000"]
+    assert await outputs.drop("p", LetterFilter(ids=frozenset({"77"}))) == 0
+    assert int((await stream_state(client, LOG))["last_seq"]) == before + 2
+
+
+async def test_two_who_choose_at_the_same_time(client: WireClient, outputs: Outputs) -> None:
+    """What is left of a message is stored anew: neither may bring back what the other has taken."""
+    await bury(client, [letter(200 + at) for at in range(20)])
+    each = [LetterFilter(ids=frozenset({str(200 + at)})) for at in range(18)]
+    assert sum(await asyncio.gather(*[outputs.drop("p", one) for one in each])) == 18
+    (rows,) = await all_letters(outputs, 100)
+    assert [row["id"] for row in rows] == ["218", "219"]
 
 
 @asynccontextmanager

@@ -1,13 +1,15 @@
 """The table of what the API answers: one row an endpoint, which routes and OpenAPI are both made from."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from skerry.api.scopes import scope_of
-from skerry.http import Handler, Route
+from skerry.http import Handler, Request, Response, Route
 
 API = "/api/v1"
+Noted = Callable[[Request, Response], dict[str, object]]
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -26,6 +28,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         body: JSON Schema of the request's body.
         max_body: bytes of a body; 0: the server's own limit.
         event: what a change by it is called in the audit log; without one it is noted as method and path.
+        noted: what else is noted of it there, from request and answer; `reason` among it is the line's own.
     """
 
     method: str
@@ -38,6 +41,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     body: dict[str, Any] = {}
     max_body: int = 0
     event: str = ""
+    noted: Noted | None = None
 
     @property
     def route(self) -> Route:

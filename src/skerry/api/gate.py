@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from skerry.api.config import ApiConfig
+from skerry.api.endpoints import Noted
 from skerry.api.guard import SAFE, Policy, bearer_of, check
 from skerry.api.limits import Buckets, source_of
 from skerry.api.scopes import Scope, covers
@@ -93,15 +94,17 @@ class Gate:
             raise
         return msgspec.structs.replace(request, by=by or "loopback")
 
-    def note(self, request: Request, event: str, answer: Response) -> None:
+    def note(self, request: Request, event: str, answer: Response, noted: Noted | None = None) -> None:
         """Note a change that was made: who made it and from where."""
         if request.method in SAFE or answer.status >= 400:
             return
         given = {**request.params, **_subject(request.body)}
         fields: dict[str, object] = {name: given[name] for name in _SUBJECT if name in given}
         fields |= {} if event else {"method": request.method, "path": request.path}
+        fields |= noted(request, answer) if noted is not None else {}
+        reason = str(fields.pop("reason", ""))
         address = "" if request.remote == UNIX else request.remote
-        self._audit.note(event or "api change", by=request.by, address=address, reason="", **fields)
+        self._audit.note(event or "api change", by=request.by, address=address, reason=reason, **fields)
 
     def while_good(self, request: Request, scope: Scope | None, stream: Stream) -> Stream:
         """The stream; one that was let in by a token ends within seconds after that was revoked or has expired."""

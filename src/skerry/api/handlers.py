@@ -12,6 +12,7 @@ from skerry.api.backup_handlers import BackupHandlers
 from skerry.api.bundles import BundleHandlers
 from skerry.api.cluster import ClusterHandlers
 from skerry.api.connectors import ConnectorHandlers
+from skerry.api.deadletters import DeadLetterHandlers
 from skerry.api.endpoints import API, Endpoint, Parameter, openapi
 from skerry.api.journal import JournalHandlers
 from skerry.api.kv_handlers import KvHandlers
@@ -113,14 +114,7 @@ class Handlers:
                 "POST", f"{one}/trace", self.trace, "Follow its next message: where it spent its time", (_KEY, _TIMEOUT),
                 event="pipeline traced",
             ),
-            Endpoint("GET", f"{one}/deadletters", self.deadletters, "Dead letters, oldest first", (_LIMIT, _AFTER)),
-            Endpoint(
-                "POST", f"{one}/deadletters/retry", self.deadletters_retry, "Process all dead letters again",
-                event="dead letters retried",
-            ),
-            Endpoint(
-                "POST", f"{one}/deadletters/drop", self.deadletters_drop, "Forget all dead letters", event="dead letters dropped"
-            ),
+            *DeadLetterHandlers(self._view, self._known).endpoints(),
             Endpoint(
                 "GET", f"{API}/events", self.events, "Events in the log's order",
                 (_PIPELINE, _KEY, _SINCE, _LIMIT, _AFTER, _LAST),
@@ -244,18 +238,6 @@ class Handlers:
     async def windows(self, request: Request) -> Response:
         arguments.query(request, ())
         return json_response({"windows": self._view.windows(self._known(request))})
-
-    async def deadletters(self, request: Request) -> Response:
-        name = self._known(request)
-        given = arguments.query(request, ("limit", "after"))
-        letters, following = await self._view.deadletters(name, arguments.limit_of(given), given.get("after"))
-        return json_response({"dead_letters": letters, "next": following})
-
-    async def deadletters_retry(self, request: Request) -> Response:
-        return json_response({"retried": await self._view.deadletters_retry(self._known(request))})
-
-    async def deadletters_drop(self, request: Request) -> Response:
-        return json_response({"dropped": await self._view.deadletters_drop(self._known(request))})
 
     async def events(self, request: Request) -> Response:
         given = arguments.query(request, ("pipeline", "key", "since", "limit", "after", "last"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from skerry.api.config import ApiConfig
+from skerry.api.endpoints import Noted
 from skerry.api.gate import Audit, Gate
 from skerry.api.scopes import Scope, scope_of
 from skerry.api.tokens import TokenStore
@@ -61,7 +62,7 @@ class Api:
         self._gate = Gate(config, self._tokens, clock, audit or _Logged(), names)
         handlers = view if isinstance(view, WitnessHandlers) else _all_of(view, version, self._tokens)
         endpoints = handlers.endpoints()
-        self._routes = [self._guarded(endpoint.route, endpoint.event) for endpoint in endpoints]
+        self._routes = [self._guarded(endpoint.route, endpoint.event, endpoint.noted) for endpoint in endpoints]
         self._routes += [self._guarded(route) for route in handlers.inference_routes()]
 
     @property
@@ -134,8 +135,8 @@ class Api:
             if looks % USES_EVERY == 0:
                 await asyncio.to_thread(self._tokens.flush)
 
-    def _guarded(self, route: Route, event: str = "") -> Route:
-        """The route behind the gate; `event`: what a change by it is called where it is noted."""
+    def _guarded(self, route: Route, event: str = "", noted: Noted | None = None) -> Route:
+        """The route behind the gate; `event`: what a change by it is called where it is noted; `noted`: what else is."""
 
         def scope(request: Request) -> Scope | None:
             return scope_of(request.method, request.path if "{rest" in route.pattern else route.pattern)
@@ -145,7 +146,7 @@ class Api:
             if isinstance(answer, Stream):
                 return self._gate.while_good(request, scope(request), answer)
             if scope(request) not in (None, "infer", "uplink", "ingest"):
-                self._gate.note(request, event, answer)
+                self._gate.note(request, event, answer, noted)
             return answer
 
         return msgspec.structs.replace(route, handler=guarded, before=lambda request: self._gate.admit(request, scope(request)))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from skerry.core.journal import Sieve
 from skerry.http import Request, Response
+from skerry.pipeline import LetterFilter
 
 if TYPE_CHECKING:
     from skerry.store import KeyValueStore
@@ -363,16 +364,16 @@ class NodeView(Protocol):
         """A page of the log: `{messages: [{sequence, at, topic, payload or payload_base64}], next, through, oldest, trimmed}`."""
         ...
 
-    async def deadletters(self, pipeline: str, limit: int, after: str | None) -> tuple[list[Row], str | None]:
-        """A page of dead letters, oldest first, and the token of the next page."""
+    async def deadletters(self, pipeline: str, limit: int, after: str | None, which: LetterFilter) -> tuple[list[Row], str | None]:
+        """A page of dead letters, oldest first, and the token of the next page; with what is inside where ids are asked for."""
         ...
 
-    async def deadletters_retry(self, pipeline: str) -> int:
-        """Put all back to be processed again; how many."""
+    async def deadletters_retry(self, pipeline: str, which: LetterFilter) -> int:
+        """Put those back to be processed again; how many."""
         ...
 
-    async def deadletters_drop(self, pipeline: str) -> int:
-        """Forget all; how many."""
+    async def deadletters_drop(self, pipeline: str, which: LetterFilter) -> int:
+        """Forget those; how many."""
         ...
 
     async def pause(self, pipeline: str) -> None:

@@ -3,17 +3,18 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
 from skerry.cli import pipeline_explain, proposal, replay
+from skerry.cli.deadletters import deadletters
 from skerry.cli.events import draw_run
-from skerry.cli.session import Paper, Session, clean, number, session
+from skerry.cli.session import Paper, Session, clean, session
 from skerry.cli.status import books_sentence, draw_pipelines
 from skerry.cli.trace import trace
-from skerry.core.errors import ConfigError, RejectedError
+from skerry.core.errors import RejectedError
 from skerry.core.units import counted
 
 app = typer.Typer(help="Pipelines.", no_args_is_help=True)
@@ -108,6 +109,7 @@ app.command("explain")(pipeline_explain.explain)
 app.command("replay")(replay.replay)
 app.command("new")(proposal.new)
 app.command("trace")(trace)
+app.command()(deadletters)
 
 
 @app.command()
@@ -125,54 +127,6 @@ def resume(context: typer.Context, name: _Name) -> None:
 def _turn(here: Session, name: str, verb: str, done: str) -> None:
     answer = here.client().post(f"{_path(name)}/{verb}")
     here.show(answer, lambda paper: paper.line(f"{done} {clean(name)}"))
-
-
-@app.command()
-def deadletters(
-    context: typer.Context,
-    name: _Name,
-    retry: Annotated[bool, typer.Option("--retry", help="Process them all again.")] = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Forget them all.")] = False,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, max=1_000_000, help="Show at most so many, oldest first.")] = 100,
-) -> None:
-    """Show the messages that no event could come of, and why."""
-    here = session(context)
-    path = f"{_path(name)}/deadletters"
-    if retry and drop:
-        raise ConfigError("--retry and --drop exclude each other", where="pipeline deadletters")
-    if retry or drop:
-        answer = here.client(timeout=300.0).post(f"{path}/{'retry' if retry else 'drop'}")
-        count = answer.get("retried" if retry else "dropped")
-        here.show(answer, lambda paper: paper.line(f"{number(count)} {'put back to be processed again' if retry else 'dropped'}"))
-        return
-    rows, following = _pages(here, path, limit)
-    answer = {"dead_letters": rows, "next": following}
-
-    def draw(paper: Paper) -> None:
-        columns = ("at", "reason", "topic", "detail", "payload")
-        if rows:
-            paper.table(columns, [[*[row.get(each) for each in columns[:4]], _payload(row)] for row in rows])
-        paper.line(counted(len(rows), "dead letter") + (", and more: -n shows them" if following else ""))
-
-    here.show(answer, draw)
-
-
-def _pages(here: Session, path: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
-    client = here.client()
-    rows: list[dict[str, Any]] = []
-    after: str | None = None
-    while len(rows) < limit:
-        page = client.get(path, {"limit": min(1000, limit - len(rows)), "after": after})
-        rows += page["dead_letters"]
-        after = page["next"]
-        if after is None:
-            break
-    return rows, after
-
-
-def _payload(row: dict[str, Any]) -> str:
-    text = clean(row.get("payload") or row.get("payload_base64") or "")
-    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _path(name: str) -> str:

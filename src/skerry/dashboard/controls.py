@@ -61,19 +61,29 @@ class Field:
 
 async def sure(question: str, more: str, yes: str) -> bool:
     """Ask before what cannot be taken back; Escape means no."""
+    return await _asked(question, more, yes, None) is not None
+
+
+async def ask_why(question: str, more: str, yes: str) -> str | None:
+    """The same with a field for the reason, which may stay empty; None means no."""
+    return await _asked(question, more, yes, "Why, for the audit log (optional)")
+
+
+async def _asked(question: str, more: str, yes: str, label: str | None) -> str | None:
     with ui.dialog() as dialog, ui.element("div").classes("card dialog"):
         Live(h("h2", question), tag="div")
         Live(h("p", more), tag="div")
+        field = Field(label) if label else None
         with ui.element("div").classes("actions"):
 
             async def answer_yes() -> None:
-                dialog.submit(True)
+                dialog.submit(field.value.strip() if field else "")
 
             async def answer_no() -> None:
-                dialog.submit(False)
+                dialog.submit(None)
 
             button(yes, answer_yes, "primary")
             button("Cancel", answer_no)
-    found = bool(await dialog)
+    found = await dialog
     dialog.delete()
-    return found
+    return found if isinstance(found, str) else None

@@ -5,21 +5,22 @@ from urllib.parse import quote
 
 from nicegui import ui
 
+from skerry.core.errors import SkerryError
 from skerry.dashboard import pipelines, plant
 from skerry.dashboard.alarm_pages import alarm_page, alarms_page
 from skerry.dashboard.alarms import in_sight
 from skerry.dashboard.cluster_page import cluster_page
-from skerry.dashboard.controls import button, sure
+from skerry.dashboard.controls import button
 from skerry.dashboard.device_pages import device_page, devices_page
 from skerry.dashboard.frame import Desk
 from skerry.dashboard.history_page import history_page
 from skerry.dashboard.html import Html, card, h
 from skerry.dashboard.journal import journal_page
+from skerry.dashboard.letter_parts import Letters
 from skerry.dashboard.model_pages import model_page, models_page
 from skerry.dashboard.overview import overview
 
 API = "/api/v1"
-LETTERS = 20
 
 
 async def overview_page(desk: Desk) -> None:
@@ -62,10 +63,6 @@ async def pipeline_page(desk: Desk) -> None:
             card("Newest events", pipelines.last_events(answer["events"]), wide=True) if answer["events"] else None, class_="stack",
         )  # fmt: skip
 
-    async def letters() -> Html:
-        answer = await desk.client.get(f"{here}/deadletters", {"limit": LETTERS})
-        return card("Dead letters", pipelines.letters(answer["dead_letters"], answer["next"] is not None), wide=True)
-
     async def books() -> Html:
         return card("Where its messages are", pipelines.books(await desk.client.get(here)), wide=True)
 
@@ -73,17 +70,18 @@ async def pipeline_page(desk: Desk) -> None:
     with ui.element("div").classes("actions"):
         button("Pause", _post(desk, f"{here}/pause", "It takes no more messages; they wait in the log."))
         button("Resume", _post(desk, f"{here}/resume", "It goes on where it paused."))
-        button("Retry dead letters", _post(desk, f"{here}/deadletters/retry", "The dead letters are processed again."))
-
-        async def drop() -> None:
-            if await sure("Forget all dead letters?", f"Those of {desk.name} cannot be brought back.", "Forget them"):
-                await desk.do(desk.client.post(f"{here}/deadletters/drop"), "The dead letters are forgotten.")
-
-        button("Forget dead letters", drop, "danger")
     await desk.part(live)
     await desk.part(scores, every=2)
-    await desk.part(letters, every=5)
+    await Letters(desk, f"{here}/deadletters", await _reasons(desk, here)).build()
     await desk.part(books, every=2)
+
+
+async def _reasons(desk: Desk, here: str) -> list[str]:
+    """Why messages became dead letters here so far; none while the node does not answer."""
+    try:
+        return sorted((await desk.client.get(here))["ledger"]["dead_letters"])
+    except SkerryError:
+        return []
 
 
 def _post(desk: Desk, path: str, done: str) -> Callable[[], Awaitable[None]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skerry.core.clock import from_rfc3339
-from skerry.dashboard.html import Html, card, count, empty, facts, h, join, moment, ms, pill, rate, score, size, table
+from skerry.dashboard.html import NONE, Html, card, count, empty, facts, h, join, moment, ms, pill, rate, score, size, table
 from skerry.dashboard.overview import STATES, pipelines_table
 from skerry.dashboard.plot import Line, plot
 
@@ -137,13 +137,44 @@ def _tone(event: Row) -> str:
     return {"firing": "bad", "cleared": "good"}.get(str(event["state"]), "calm")
 
 
-def letters(rows: Sequence[Row], more: bool) -> Html:
-    """Dead letters, oldest first."""
+def letters(rows: Sequence[Row], more: bool, filtered: bool = False) -> Html:
+    """Dead letters, oldest first, each with a box to choose it by."""
+    if not rows and filtered:
+        return empty("There are none of this reason and device.")
     if not rows:
         return empty("There are no dead letters.", "What cannot be decoded, comes too late or fails in the model is kept here.")
-    shown = [(row["reason"], row["topic"], h("code", _payload(row)), row["detail"], moment(row["at"])) for row in rows]
+    shown = [
+        (_box(row), row["topic"] or f"a window of {row['key']}", h("code", _payload(row)), row["detail"], moment(row["at"]))
+        for row in rows
+    ]
+    heads = ("Reason", "Topic", "Payload", "Why", "When (UTC)")
     note = h("p", "There are more; these are the oldest.", class_="soft") if more else None
-    return join([table("Dead letters", ("Reason", "Topic", "Payload", "Why", "When (UTC)"), shown), note])
+    return join([table("Dead letters", heads, shown, look="chosen", keys=[row["id"] for row in rows]), note])
+
+
+def _box(row: Row) -> Html:
+    box = h("input", type="checkbox", value=row["id"], aria_label=f"Choose {row['reason']} {row['id']}")
+    return h("label", box, h("span", row["reason"]), class_="box")
+
+
+def inside(rows: Sequence[Row]) -> Html:
+    """All of some dead letters."""
+    return join([card(f"Inside {row['id']}", _all_of(row), wide=True) for row in rows])
+
+
+def _all_of(row: Row) -> Html:
+    window = row.get("window") or {}
+    about = [
+        ("Reason", row["reason"]), ("Why", row["detail"]), ("Device", row["key"] or NONE), ("Topic", row["topic"] or NONE),
+        ("Place in the log", count(row["sequence"])), ("When (UTC)", moment(row["at"])), ("Messages", count(row["messages"])),
+    ]  # fmt: skip
+    if window:
+        about += [("Begin of the window (UTC)", moment(window["start"])), ("End", moment(window["end"])),
+                  ("Samples", count(window["samples"]))]  # fmt: skip
+        text = ", ".join(f"{value:g}" for value in window["values"])
+    else:
+        text = str(row.get("payload", row.get("payload_base64", ""))) or "It was not kept: it is empty, or too large."
+    return join([facts(about), h("pre", text)])
 
 
 def _payload(row: Row) -> str:

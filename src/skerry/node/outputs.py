@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from skerry.broker import Stored, api, read_page, sequence_at, stream_state, to_subject
@@ -19,8 +19,10 @@ from skerry.pipeline import (
     WINDOW_HEADER,
     WINDOW_TAIL,
     DeadLetter,
+    LetterFilter,
     key_token,
     letters_output,
+    look_inside,
     show_letter,
     unpack_letters,
 )
@@ -29,6 +31,9 @@ Row = dict[str, Any]
 PAGE = 200
 POLL_S = 0.2
 RETRIES = 200
+ALL = LetterFilter()
+Act = Callable[[list[str], list[DeadLetter]], Awaitable[list[bool]]]
+"""Names and letters → which of them went."""
 _NO_ALARM = b'"alarm_id":null'
 TOO_LARGE = 10054
 """JetStream's error code of a message over the stream's `max_msg_size`."""
@@ -50,6 +55,7 @@ class Outputs:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._turn = asyncio.Lock()
 
     async def events(
         self, pipeline: str | None, key: str | None, since: int | None, limit: int, after: str | None
@@ -112,50 +118,76 @@ class Outputs:
         async for stored in self._walk(_events_subject(None, None), after, last):
             yield stored.sequence, None if _NO_ALARM in stored.payload else stored.payload
 
-    async def deadletters(self, pipeline: str, limit: int, after: str | None) -> tuple[list[Row], str | None]:
-        """A page of dead letters, oldest first; the token is `sequence.place`, since one message of the stream holds many."""
+    async def deadletters(
+        self, pipeline: str, limit: int, after: str | None, which: LetterFilter = ALL
+    ) -> tuple[list[Row], str | None]:
+        """A page of dead letters, oldest first; the token is `sequence.place`, since one message of the stream holds many.
+
+        Those that were asked for by id are shown with what is inside."""
         begin, place = _place(after)
         rows: list[Row] = []
+        show = look_inside if which.ids else show_letter
         while page := await read_page(self._link.reading, DEAD, f"{DEAD_PREFIX}{pipeline}", begin - 1 if begin else 0, 20):
             for stored in page:
                 for at, letter in enumerate(unpack_letters(stored.payload)):
-                    if stored.sequence == begin and at < place:
+                    if (stored.sequence == begin and at < place) or not which.takes(letter):
                         continue
                     if len(rows) == limit:
                         return rows, f"{stored.sequence}.{at}"
-                    rows.append({**show_letter(letter), "at": to_rfc3339(letter.arrival)})
+                    rows.append({"id": letter.identity, **show(letter), "at": to_rfc3339(letter.arrival)})
             begin, place = page[-1].sequence + 1, 0
         return rows, None
 
-    async def retry(self, pipeline: str) -> int:
-        """Put all dead letters of a pipeline back into the log, for it alone; a crash in between repeats none of them.
+    async def retry(self, pipeline: str, which: LetterFilter = ALL) -> int:
+        """Put dead letters of a pipeline back into the log, for it alone; a crash in between repeats none of them.
 
         Kept is what cannot be put back: a letter without its payload, a window that is larger than the log takes.
         """
+
+        async def put_back(names: list[str], letters: list[DeadLetter]) -> list[bool]:
+            return await asyncio.gather(*[self._put_back(pipeline, *one) for one in zip(names, letters, strict=True)])
+
+        return await self._each(pipeline, which, put_back)
+
+    async def drop(self, pipeline: str, which: LetterFilter = ALL) -> int:
+        """Forget dead letters of a pipeline."""
+        if which.all:
+            return await self._purge(pipeline)
+
+        async def forget(_names: list[str], letters: list[DeadLetter]) -> list[bool]:
+            return [True] * len(letters)
+
+        return await self._each(pipeline, which, forget)
+
+    async def _each(self, pipeline: str, which: LetterFilter, act: Act) -> int:
+        """Do something with those of a pipeline; one at a time, since what is left of a message is stored anew."""
         count = after = 0
-        end = int((await stream_state(self._link.reading, DEAD))["last_seq"])
-        while after < end and (page := await read_page(self._link.reading, DEAD, f"{DEAD_PREFIX}{pipeline}", after, 20)):
-            after = page[-1].sequence
-            for stored in page:
-                if stored.sequence <= end:
-                    count += await self._retry_all(pipeline, stored)
+        async with self._turn:
+            end = int((await stream_state(self._link.reading, DEAD))["last_seq"])
+            while after < end and (page := await read_page(self._link.reading, DEAD, f"{DEAD_PREFIX}{pipeline}", after, 20)):
+                after = page[-1].sequence
+                for stored in page:
+                    if stored.sequence <= end:
+                        count += await self._those_of(pipeline, stored, which, act)
         return count
 
-    async def _retry_all(self, pipeline: str, stored: Stored) -> int:
-        """Put the letters of one message back; how many messages these stand for."""
-        letters, kept = unpack_letters(stored.payload), list[DeadLetter]()
-        for begin in range(0, len(letters), RETRIES):
-            part = letters[begin : begin + RETRIES]
-            names = [f"{stored.sequence}.{begin + at}" for at in range(len(part))]
-            went = await asyncio.gather(*[self._put_back(pipeline, *one) for one in zip(names, part, strict=True)])
-            kept += [letter for letter, gone in zip(part, went, strict=True) if not gone]
-        if len(kept) == len(letters):
+    async def _those_of(self, pipeline: str, stored: Stored, which: LetterFilter, act: Act) -> int:
+        """Those of one message of the stream; how many messages of devices went with them."""
+        letters = unpack_letters(stored.payload)
+        wanted = [at for at, letter in enumerate(letters) if which.takes(letter)]
+        gone: set[int] = set()
+        for begin in range(0, len(wanted), RETRIES):
+            part = wanted[begin : begin + RETRIES]
+            went = await act([f"{stored.sequence}.{at}" for at in part], [letters[at] for at in part])
+            gone |= {at for at, done in zip(part, went, strict=True) if done}
+        if not gone:
             return 0
+        kept = [letter for at, letter in enumerate(letters) if at not in gone]
         if kept:
             output = letters_output(pipeline, kept)
             await self._store(output.subject, output.payload, f"kept.{stored.sequence}".encode())
         await self._forget(stored.sequence)
-        return sum(letter.messages for letter in letters) - sum(letter.messages for letter in kept)
+        return sum(letters[at].messages for at in gone)
 
     async def _put_back(self, pipeline: str, name: str, letter: DeadLetter) -> bool:
         if not letter.payload:
@@ -172,8 +204,7 @@ class Outputs:
             raise UnavailableError(f"the log takes no retries now: {error.get('description')}")
         return not error
 
-    async def drop(self, pipeline: str) -> int:
-        """Forget all dead letters of a pipeline."""
+    async def _purge(self, pipeline: str) -> int:
         count, subject = 0, f"{DEAD_PREFIX}{pipeline}"
         while page := await read_page(self._link.reading, DEAD, subject, 0, 100):
             for stored in page:

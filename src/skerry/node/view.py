@@ -20,9 +20,10 @@ from skerry.node.devices import with_presence
 from skerry.node.journal import Journal
 from skerry.node.live import LIVE_KEYS, READ_ANEW, with_live
 from skerry.node.look import look_at, mark_of
-from skerry.node.outputs import Outputs
+from skerry.node.outputs import ALL, Outputs
 from skerry.node.pipeline_rows import PipelineRows
 from skerry.node.tracing import trace
+from skerry.pipeline import LetterFilter
 
 if TYPE_CHECKING:
     from skerry.node.life import Node
@@ -217,14 +218,16 @@ class View:
     async def messages(self, topic: str, since: int | None, limit: int, after: str | None) -> Row:
         return await Backlog(self._node.link).messages(topic, since, limit, after)
 
-    async def deadletters(self, pipeline: str, limit: int, after: str | None) -> tuple[list[Row], str | None]:
-        return await self._outputs.deadletters(pipeline, limit, after)
+    async def deadletters(
+        self, pipeline: str, limit: int, after: str | None, which: LetterFilter = ALL
+    ) -> tuple[list[Row], str | None]:
+        return await self._outputs.deadletters(pipeline, limit, after, which)
 
-    async def deadletters_retry(self, pipeline: str) -> int:
-        return await self._outputs.retry(pipeline)
+    async def deadletters_retry(self, pipeline: str, which: LetterFilter = ALL) -> int:
+        return await self._outputs.retry(pipeline, which)
 
-    async def deadletters_drop(self, pipeline: str) -> int:
-        return await self._outputs.drop(pipeline)
+    async def deadletters_drop(self, pipeline: str, which: LetterFilter = ALL) -> int:
+        return await self._outputs.drop(pipeline, which)
 
     @property
     def _registry(self) -> DeviceRegistry:

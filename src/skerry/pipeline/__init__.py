@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         unpack_letters,
     )
     from skerry.pipeline.explanation import Contribution, Explanation
+    from skerry.pipeline.letters import MOST_IDS, LetterFilter, look_inside
     from skerry.pipeline.occlusion import explain
     from skerry.pipeline.offline import frame_of, frames_of, read_messages, read_rows, run_file, run_messages
     from skerry.pipeline.partitions import parse_unit, unit_name
@@ -70,7 +71,9 @@ __getattr__ = lazy(
         "Explanation": "explanation",
         "KeyTemplate": "topics",
         "Ledger": "state",
+        "LetterFilter": "letters",
         "MAX_SUBJECT": "topics",
+        "MOST_IDS": "letters",
         "MQTT_PREFIX": "topics",
         "Output": "event",
         "Proposal": "proposal",
@@ -112,6 +115,7 @@ __getattr__ = lazy(
         "frames_of": "offline",
         "key_token": "topics",
         "letters_output": "event",
+        "look_inside": "letters",
         "parse_unit": "partitions",
         "payload_fields": "decode",
         "propose": "proposal",
@@ -133,14 +137,14 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "BATCH", "BUCKET", "CURSOR", "DEAD", "DEAD_PREFIX", "DRIFT_KEY", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MQTT_PREFIX",
-    "QOS0_PREFIX", "RETRY_PREFIX", "WINDOW_HEADER", "WINDOW_TAIL", "Around", "Band", "CheckpointStore", "Contribution",
-    "DeadLetter", "Event", "EventHead", "Explanation", "ForwardSpec", "KeyTemplate", "Ledger", "Level", "Limits",
-    "MqttDelivery", "Output", "PipelineSpec", "PipelineState", "Probe", "Proposal", "Relay", "Runner", "Sample", "SinkSpec",
-    "SourceSpec", "Standing", "Trace", "Undecoded", "begin_checkpoints", "books", "check_filter", "check_fits", "check_levels",
-    "check_name", "checkpoint_key", "decode_state", "decoder", "deliveries", "drift_report", "encode_state", "event_topic",
-    "explain", "feed_followed", "filter_matches", "frame_of", "frame_rows", "frames_of", "is_frame", "is_scored",
-    "key_of_frame", "key_token", "letters_output", "may_match", "parse_pipeline", "parse_unit", "payload_fields", "propose",
-    "read_messages", "read_rows", "run_file", "run_messages", "show_letter", "standing", "stored_cursors", "subjects_of",
-    "topic_level", "topic_of", "unit_name", "unpack_letters",
+    "BATCH", "BUCKET", "CURSOR", "DEAD", "DEAD_PREFIX", "DRIFT_KEY", "EVENTS", "EVENTS_PREFIX", "MAX_SUBJECT", "MOST_IDS",
+    "MQTT_PREFIX", "QOS0_PREFIX", "RETRY_PREFIX", "WINDOW_HEADER", "WINDOW_TAIL", "Around", "Band", "CheckpointStore",
+    "Contribution", "DeadLetter", "Event", "EventHead", "Explanation", "ForwardSpec", "KeyTemplate", "Ledger", "LetterFilter",
+    "Level", "Limits", "MqttDelivery", "Output", "PipelineSpec", "PipelineState", "Probe", "Proposal", "Relay", "Runner",
+    "Sample", "SinkSpec", "SourceSpec", "Standing", "Trace", "Undecoded", "begin_checkpoints", "books", "check_filter",
+    "check_fits", "check_levels", "check_name", "checkpoint_key", "decode_state", "decoder", "deliveries", "drift_report",
+    "encode_state", "event_topic", "explain", "feed_followed", "filter_matches", "frame_of", "frame_rows", "frames_of",
+    "is_frame", "is_scored", "key_of_frame", "key_token", "letters_output", "look_inside", "may_match", "parse_pipeline",
+    "parse_unit", "payload_fields", "propose", "read_messages", "read_rows", "run_file", "run_messages", "show_letter",
+    "standing", "stored_cursors", "subjects_of", "topic_level", "topic_of", "unit_name", "unpack_letters",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from skerry.broker import Frame, position
+from skerry.core.clock import to_rfc3339
 from skerry.pipeline.topics import MAX_KEY, MAX_SUBJECT, key_token, topic_of
 from skerry.window.state import Closed
 
@@ -100,6 +101,13 @@ def window_of(payload: bytes, sequence: int) -> Closed:
     letter = _unpack_window(payload)
     times, counts = (letter.start, letter.end), (letter.samples, letter.messages)
     return Closed(letter.key, *times, letter.flat, *counts, index=letter.index, retried=sequence)
+
+
+def window_inside(payload: bytes, most: int) -> dict[str, Any]:
+    """The window of a letter for people: `{start, end, samples, values}`, as many numbers at most, sample after sample."""
+    letter = _unpack_window(payload)
+    times = {"start": to_rfc3339(letter.start), "end": to_rfc3339(letter.end)}
+    return {**times, "samples": letter.samples, "values": letter.flat[:most]}
 
 
 class Output(msgspec.Struct, array_like=True, gc=False):
