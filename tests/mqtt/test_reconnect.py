@@ -32,8 +32,9 @@ async def ended(work: Awaitable[None]) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("broker", ["nats"], indirect=True)
-@pytest.mark.parametrize("qos", [1, 2])
-async def test_no_acknowledged_message_is_lost_over_kills(broker: Broker, qos: int) -> None:
+@pytest.mark.parametrize(("qos", "end"), [(1, signal.SIGKILL), (2, signal.SIGTERM)])
+async def test_no_acknowledged_message_is_lost_over_deaths_of_the_broker(broker: Broker, qos: int, end: signal.Signals) -> None:
+    """Killed, nats-server loses messages of QoS 2 that it has acknowledged (docs/mqtt.md)."""
     acknowledged: list[int] = []
     found: list[int] = []
     numbers = iter(range(100_000))
@@ -55,7 +56,7 @@ async def test_no_acknowledged_message_is_lost_over_kills(broker: Broker, qos: i
         for _ in range(2):
             before = len(acknowledged)
             await until(lambda least=before + 300: len(acknowledged) > least)  # type: ignore[misc]  # mypy cannot infer it
-            await broker.stop(signal.SIGKILL)
+            await broker.stop(end)
             await broker.start()
         before = len(acknowledged)
         await until(lambda: len(acknowledged) > before + 100)
@@ -150,6 +151,61 @@ async def test_an_unacknowledged_message_comes_again_after_a_reconnect(broker: B
         await client.publish("m/1", b"2")
         async with asyncio.timeout(10):
             assert (await anext(messages)).payload == b"2"
+
+
+@pytest.mark.parametrize("broker", DURABLE, indirect=True)
+async def test_what_has_come_and_was_not_read_outlives_the_connection(broker: Broker) -> None:
+    """Killed, mosquitto keeps the session, and sends nothing of it again; what comes with its packet id again is the same."""
+    numbers = list(range(20))
+    async with (
+        MqttClient(broker.config(client_id="sub")) as client,
+        client.subscribe("m/#") as messages,
+        client.subscribe("last") as last,
+        asyncio.timeout(60),
+    ):
+        async with MqttClient(broker.config(client_id="pub")) as writer:
+            for number in numbers:
+                await writer.publish("m/1", b"%d" % number)
+            await writer.publish("last", b"")
+        await (await anext(last)).ack()  # so all the others have come too
+        for signum in (signal.SIGKILL, signal.SIGTERM):
+            reconnects = client.reconnects
+            await broker.stop(signum)
+            await broker.start()
+            await until(lambda reconnects=reconnects: client.connected and client.reconnects > reconnects, 30)  # type: ignore[misc]  # mypy cannot infer it
+        found: list[int] = []
+        while len(set(found)) < len(numbers):
+            message = await anext(messages)
+            found.append(int(message.payload))
+            await message.ack()
+        assert list(dict.fromkeys(found)) == numbers
+
+
+@pytest.mark.parametrize("broker", ["nats"], indirect=True)
+async def test_what_the_broker_sends_again_while_it_waits_to_be_read_is_one_message(broker: Broker) -> None:
+    numbers = list(range(5))
+    async with (
+        MqttClient(broker.config(client_id="sub")) as client,
+        client.subscribe("m/#") as messages,
+        MqttClient(broker.config(client_id="pub")) as writer,
+        asyncio.timeout(60),
+    ):
+        for number in numbers:
+            await writer.publish("m/1", b"%d" % number)
+        client.renew()
+        await until(lambda: client.connected and client.reconnects == 1, 30)
+        await asyncio.sleep(2.5)  # nats-server sends again what is not acknowledged within two seconds
+        await writer.publish("m/1", b"99")
+        found: list[int] = []
+        while not found or found[-1] != 99:
+            message = await anext(messages)
+            found.append(int(message.payload))
+            await message.ack()
+        assert found == [*numbers, 99]
+    async with MqttClient(broker.config(client_id="sub")) as client, client.subscribe("m/#") as messages:
+        await client.publish("m/1", b"100")
+        async with asyncio.timeout(30):
+            assert (await anext(messages)).payload == b"100"  # all before was acknowledged
 
 
 async def test_a_clean_session_subscribes_again(broker: Broker) -> None:

@@ -13,7 +13,7 @@ from skerry.mqtt.config import MqttConfig
 from skerry.mqtt.connection import Arrival, Connection
 from skerry.mqtt.outbox import Outbox, OutboxStore
 from skerry.mqtt.sender import Sender
-from skerry.mqtt.subscription import Message, Receipt, Subscription
+from skerry.mqtt.subscription import Message, Receipt, Subscription, renewed
 
 STEADY_S = 5.0
 LogIn = Callable[[], Awaitable[tuple[str, str]]]
@@ -115,7 +115,7 @@ class MqttClient:
         """Publish; returns when the broker has acknowledged (QoS 0: when it is written to the socket).
 
         Waits across reconnects and for a place among `max_in_flight`. Raises `RejectedError` for a topic, QoS or size that MQTT
-        does not know, or that the broker does not take (told by MQTT 5, of QoS 1); `UnavailableError` after `timeout` seconds or
+        does not know, or that the broker does not take (MQTT 5 tells); `UnavailableError` after `timeout` seconds or
         when the client is closed; `OverloadedError` when the outbox is full. What was given up on (time-out, cancellation) may
         still arrive: the broker may have it already; from an outbox it is going to be sent.
         """
@@ -224,10 +224,6 @@ class MqttClient:
                 _log.warning(f"mqtt connection: {status}", client=self._client_id)
             self.status = self._failure = status
         self._sender.went_down()
-        if not self._clean:
-            for subscription in self._subscriptions:
-                subscription.forget_owed()
-            self._early.clear()
 
     def went_up(self, session_kept: bool, receive_maximum: int) -> None:
         """See `Listener`. Subscribes again where the broker has no session of ours."""
@@ -269,7 +265,7 @@ class MqttClient:
     def arrived(self, arrival: Arrival) -> None:
         """See `Listener`."""
         receipt = Receipt(lambda: self._connection.acknowledge(arrival)) if arrival.qos else None
-        self._hand_out(Message(arrival.topic, arrival.payload, arrival.qos, arrival.retained, arrival.duplicate, receipt))
+        self._hand_out(Message(arrival, receipt))
 
     def _hand_out(self, message: Message) -> None:
         takers = [subscription for subscription in self._subscriptions if subscription.matches(message.topic)]
@@ -284,6 +280,8 @@ class MqttClient:
         """A session that the broker kept sends before anybody has subscribed again."""
         if self._clean:
             message.done()
+        elif renewed(self._early, message):
+            return
         elif message.owed and len(self._early) < self._config.buffer:
             self._early.append(message)
         elif message.owed:

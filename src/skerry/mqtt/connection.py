@@ -6,6 +6,7 @@ many acknowledgements. One call of `live` is one connection; what comes between 
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
 from collections import deque
@@ -26,6 +27,7 @@ from skerry.mqtt.outbox import IDS, Kept
 from skerry.mqtt.tls import client_context
 
 MAIL = 10_000
+READ_AT_ONCE = 200
 GOODBYE_S = 2.0
 NEVER = 0xFFFFFFFF  # the end of a session that has none (MQTT 5, 3.1.2.11.2)
 MOST_IDS = 65_535
@@ -58,6 +60,22 @@ class Listener(Protocol):
     def was_acknowledged(self, mid: int, refusal: str) -> None: ...
     def was_answered(self, mid: int, granted: bool) -> None: ...
     def arrived(self, arrival: Arrival) -> None: ...
+
+
+class _Paho(Client):
+    """paho's client, which reads one packet and then writes, and goes on with a PUBREL where a message of QoS 2 was refused."""
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Read all that has come: a write that fails, since the broker is gone, closes the socket with what was not read."""
+        code, read = super().loop_read(max_packets), 1
+        while code == MQTTErrorCode.MQTT_ERR_SUCCESS and read < READ_AT_ONCE and _readable(self.socket()):
+            code, read = super().loop_read(max_packets), read + 1
+        return code
+
+    def _handle_pubrec(self) -> MQTTErrorCode:
+        """A reason code from 0x80 on ends the exchange (MQTT 5, 4.3.3) as in a PUBACK, whose form is the same (3.4, 3.5)."""
+        refused = self._protocol == MQTTProtocolVersion.MQTTv5 and self._in_packet["packet"][2:3] >= b"\x80"
+        return self._handle_pubackcomp("PUBACK") if refused else super()._handle_pubrec()
 
 
 class Connection:
@@ -96,7 +114,7 @@ class Connection:
     def _make(self, new: bool) -> Client:
         """paho's client, of MQTT 5 or 3.1.1; it keeps what is under way, so another one is made before there is something only."""
         self._new = new
-        made = Client(
+        made = _Paho(
             CallbackAPIVersion.VERSION2,
             self._client_id,
             clean_session=None if new else self._clean,
@@ -300,6 +318,10 @@ class Connection:
         topic, payload, retained = message.topic, bytes(message.payload), message.retain
         arrival = Arrival(topic, payload, message.qos, retained, message.dup, message.mid, self._epoch)
         self._post(lambda: self._listener.arrived(arrival))
+
+
+def _readable(sock: Any) -> bool:
+    return sock is not None and sock.fileno() >= 0 and bool(select.select([sock], [], [], 0)[0])
 
 
 def _without_origin(headers: dict[str, str]) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Protocol
 
 from paho.mqtt.client import topic_matches_sub
 
 from skerry.core.errors import SkerryError
+from skerry.mqtt.connection import Arrival
 
 
 class Receipt:
@@ -33,17 +34,19 @@ class Message:
     Attributes:
         duplicate: the broker says that it may have sent it before.
         retained: it was kept by the broker from before the subscription.
+        arrival, receipt: how it came, and what waits for `ack`; of the client's own.
     """
 
-    __slots__ = ("_receipt", "duplicate", "payload", "qos", "retained", "topic")
+    __slots__ = ("arrival", "duplicate", "payload", "qos", "receipt", "retained", "topic")
 
-    def __init__(self, topic: str, payload: bytes, qos: int, retained: bool, duplicate: bool, receipt: Receipt | None) -> None:
-        self.topic = topic
-        self.payload = payload
-        self.qos = qos
-        self.retained = retained
-        self.duplicate = duplicate
-        self._receipt = receipt
+    def __init__(self, arrival: Arrival, receipt: Receipt | None) -> None:
+        self.arrival = arrival
+        self.topic = arrival.topic
+        self.payload = arrival.payload
+        self.qos = arrival.qos
+        self.retained = arrival.retained
+        self.duplicate = arrival.duplicate
+        self.receipt = receipt
 
     async def ack(self) -> None:
         """Tell the broker that the work is done; a second call and QoS 0 do nothing.
@@ -54,20 +57,33 @@ class Message:
 
     def done(self) -> None:
         """As `ack`, for those who cannot await."""
-        receipt, self._receipt = self._receipt, None
+        receipt, self.receipt = self.receipt, None
         if receipt is not None:
             receipt.give()
 
     def for_another(self) -> "Message":
         """A second copy for a further subscription; the broker is told when both are done."""
-        if self._receipt is not None:
-            self._receipt.waiting += 1
-        return Message(self.topic, self.payload, self.qos, self.retained, self.duplicate, self._receipt)
+        if self.receipt is not None:
+            self.receipt.waiting += 1
+        return Message(self.arrival, self.receipt)
+
+    def renew(self, again: "Message") -> bool:
+        """Whether the other one is this one, sent again by the broker: its receipt counts from now on."""
+        mine, other = self.arrival, again.arrival
+        same = mine.mid == other.mid and self.owed and (mine.topic, mine.payload) == (other.topic, other.payload)
+        if same:
+            self.receipt = again.receipt
+        return same
 
     @property
     def owed(self) -> bool:
         """Whether the broker still waits for our word."""
-        return self._receipt is not None
+        return self.receipt is not None
+
+
+def renewed(held: Iterable[Message], message: Message) -> bool:
+    """Whether the broker has sent again what nobody has read yet."""
+    return message.duplicate and message.owed and any(each.renew(message) for each in held)
 
 
 class Source(Protocol):
@@ -124,15 +140,13 @@ class Subscription:
 
     def put(self, message: Message) -> bool:
         """Hold a message for the reader; False when the buffer is full."""
+        if renewed(self._messages, message):
+            return True
         if len(self._messages) >= self._buffer:
             return False
         self._messages.append(message)
         self._news.set()
         return True
-
-    def forget_owed(self) -> None:
-        """Drop what the broker will send again."""
-        self._messages = deque(message for message in self._messages if not message.owed)
 
     def end(self, error: SkerryError | None = None) -> list[Message]:
         """No more messages; answers those that nobody has read."""
