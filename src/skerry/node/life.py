@@ -100,6 +100,7 @@ class Node:
             self._clock, *sizes, age, self.login, self.relays, self.durable, self._partitions, self.devices.store,
             lambda: self.growth.replicas,
         )  # fmt: skip
+        self.link.begins.append(self.uplink.begin)
         self.linking = Linking(self, self._clock, signer)
         self.client_ids = ClientIds(self.link.clients, self._clock, self._is_device, in_use=self.connections.has_client)
         self.login.client_ids = self.client_ids

@@ -131,6 +131,7 @@ class Link:
         prepare_clients: awaited when that bucket is there, before devices may connect.
         haunted: called when the server counts many messages that are gone, which only its next start mends.
         leads: whether this node does now what only one of a cluster may do: trimming, and the sinks' relays.
+        begins: awaited where pipelines are given their beginning: readers of the log beside them.
         beside: what else runs over the connection for as long as it lasts.
 
     Args:
@@ -161,6 +162,7 @@ class Link:
         self.prepare_clients: Callable[[], Awaitable[None]] | None = None
         self.haunted: Callable[[str], None] | None = None
         self.leads: Callable[[], bool] = lambda: True
+        self.begins: list[Callable[[WireClient], Awaitable[None]]] = []
         self.beside: list[Callable[[WireClient], Coroutine[Any, Any, None]]] = []
         self.opened = asyncio.Event()
         self.relays_replaced = asyncio.Event()
@@ -168,7 +170,6 @@ class Link:
         self.gone = Gone()
         self.bell = Bell()
         self.last_sequence = 0
-        self.begin_at: dict[str, int] = {}
         self._clock = clock
         self._log_bytes = log_bytes
         self._longest = longest
@@ -289,6 +290,8 @@ class Link:
         self.last_sequence = int((await stream_state(client, LOG))["last_seq"])
         names, partitions = self._partitions()
         await begin_checkpoints(client, names, partitions, self.last_sequence, alone=self._alone)
+        for begin in self.begins:
+            await begin(client)
 
     @property
     def _alone(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from skerry.broker import WireClient
 from skerry.config import NodeConfig
 from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.errors import UnavailableError
@@ -15,7 +16,7 @@ from skerry.core.units import counted, parse_rate, parse_size, show_size
 from skerry.node.bandwidth import Bandwidth
 from skerry.node.withheld import Withheld
 from skerry.runtime import Confinement
-from skerry.uplink import Assignment, Broker, Report, UplinkConfig, UplinkProcess
+from skerry.uplink import Assignment, Broker, Report, UplinkConfig, UplinkProcess, begin_queue
 
 Row = dict[str, Any]
 LOOK_S = 60.0
@@ -95,6 +96,11 @@ class NodeUplink(UplinkProcess):
             if config.uplink.url
             else None
         )
+
+    async def begin(self, client: WireClient) -> None:
+        """Give what is to leave a beginning, where it has none."""
+        if self.assignment is not None:
+            await begin_queue(client)
 
     async def give(self, host: str, port: int, user: str, password: str) -> None:
         """Say where the log is."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from skerry.uplink.link import UplinkProcess
     from skerry.uplink.preview import MOST_MESSAGES, Preview, preview_of
     from skerry.uplink.protocol import Assignment, Broker, Report, Tested
+    from skerry.uplink.queue import begin_queue
     from skerry.uplink.receive import Receiver, messages_of
     from skerry.uplink.records import Record, decode
     from skerry.uplink.thinning import thin
@@ -40,6 +41,7 @@ __getattr__ = lazy(
         "Tested": "protocol",
         "Uplink": "library",
         "UplinkProcess": "link",
+        "begin_queue": "queue",
         "decode": "records",
         "digest_of": "envelope",
         "encode_envelope": "envelope",
@@ -59,7 +61,8 @@ __getattr__ = lazy(
 __all__ = [
     "MOST_ENVELOPE", "MOST_MESSAGES", "Assignment", "Broker", "Command", "Done", "Gatherer", "Header", "Item", "Memory", "Preview",
     "Receiver",
-    "Record", "Report", "Tested", "Uplink", "UplinkConfig", "UplinkProcess", "decode", "digest_of", "encode_envelope", "judge",
+    "Record", "Report", "Tested", "Uplink", "UplinkConfig", "UplinkProcess", "begin_queue", "decode", "digest_of",
+    "encode_envelope", "judge",
     "messages_of", "open_command", "preview_of", "read_command", "read_credentials", "read_header", "sign_command", "site_key",
     "thin",
 ]  # fmt: skip

@@ -135,7 +135,7 @@ class Collector:
         return len(self._log_frames) + len(self._event_frames) >= MOST_FRAMES
 
     async def _find_ends(self, client: WireClient) -> None:
-        """A first start begins where the streams end; a stream that ends before a cursor has lost its end."""
+        """What has no cursor begins where the stream ends; a stream that ends before a cursor has lost its end."""
         for stream in (LOG, EVENTS):
             last = int((await stream_state(client, stream))["last_seq"])
             if (stream == LOG and not self.gatherer.reads_log) or not 0 <= self._taken[stream] <= last:

@@ -10,13 +10,27 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
-from skerry.broker import StreamPlan, WireClient, api, bucket_plan, ensure, kv_get, kv_put, read_page, store_all, stream_state
+from skerry.broker import (
+    LOG,
+    StreamPlan,
+    WireClient,
+    api,
+    bucket_plan,
+    ensure,
+    kv_get,
+    kv_put,
+    read_page,
+    store_all,
+    stream_state,
+)
 from skerry.core.errors import CorruptError, FencedError, OverloadedError, RejectedError, UnavailableError
 from skerry.core.service import Bell
+from skerry.pipeline import EVENTS
 from skerry.uplink.item import HELD, LANES, Lane, Priority
 
 STREAM, PREFIX = "skerry_uplink", "skerry.uplink."
@@ -55,6 +69,19 @@ class Checkpoint(msgspec.Struct, array_like=True):
     state: bytes = b""
     void: list[int] = []
     sent: int = 0
+
+
+async def begin_queue(client: WireClient) -> None:
+    """Have a first queue begin where log and events end now; one that is there goes on where it is.
+
+    Made before devices can connect, so that nothing acknowledged lies before the beginning. Raises `UnavailableError`.
+    """
+    await ensure(client, bucket_plan(BUCKET, BUCKET_BYTES))
+    if await kv_get(client, BUCKET, KEY) is None:
+        log, events = [int((await stream_state(client, stream))["last_seq"]) for stream in (LOG, EVENTS)]
+        first = Checkpoint(secrets.token_hex(6), log=log, events=events)
+        with suppress(FencedError):  # another node of the cluster was first
+            await kv_put(client, BUCKET, KEY, msgspec.msgpack.encode(first), 0)
 
 
 class Queue:
@@ -168,9 +195,7 @@ class Queue:
     async def _store(self, checkpoint: Checkpoint) -> None:
         self._revision = await kv_put(self._client, BUCKET, KEY, msgspec.msgpack.encode(checkpoint), self._revision)
 
-    async def read(
-        self, lane: Lane, limit: int, most_bytes: int, after: int = 0, source: str = ">"
-    ) -> list[tuple[int, bytes]]:
+    async def read(self, lane: Lane, limit: int, most_bytes: int, after: int = 0, source: str = ">") -> list[tuple[int, bytes]]:
         """The oldest items of a lane (and of one source) that count: sequence and bytes; at least one where there is one."""
         found: list[tuple[int, bytes]] = []
         size = 0
