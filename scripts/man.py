@@ -27,7 +27,7 @@ def page() -> str:
     """The man page in roff (man(7))."""
     root: Any = typer.main.get_command(app)
     context = root.make_context("skerry", [], resilient_parsing=True)
-    lines = ['.\\" Written by scripts/man.py --write.', ".TH SKERRY 1 \"\" skerry \"User Commands\"", ".nh", ".ad l"]
+    lines = ['.\\" Written by scripts/man.py --write.', '.TH SKERRY 1 "" skerry "User Commands"', ".nh", ".ad l"]
     lines += [".SH NAME", escaped("skerry - run ONNX models on live MQTT device data")]
     lines += [".SH SYNOPSIS", ".B skerry", escaped("[OPTIONS] COMMAND [ARGS]..."), ".SH DESCRIPTION", escaped(root.help)]
     lines += [".SH OPTIONS", escaped("They may stand before the command or after it."), *options(root, context)]

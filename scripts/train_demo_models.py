@@ -133,9 +133,7 @@ def fit(train: Examples, labels: Sequence[str], hidden: tuple[int, ...]) -> Netw
     trained = MLPClassifier(
         hidden, alpha=1e-3, learning_rate_init=2e-3, batch_size=256, max_iter=200, early_stopping=True, random_state=1
     ).fit(scaler.transform(train.features), train.labels)
-    layers = [
-        (w.astype(np.float64), b.astype(np.float64)) for w, b in zip(trained.coefs_, trained.intercepts_, strict=True)
-    ]
+    layers = [(w.astype(np.float64), b.astype(np.float64)) for w, b in zip(trained.coefs_, trained.intercepts_, strict=True)]
     weights, bias = layers[0]
     # the scaler goes into the first layer: (x - mean) / scale @ W + b
     layers[0] = (weights / scaler.scale_[:, None], bias - (scaler.mean_ / scaler.scale_) @ weights)
@@ -213,9 +211,7 @@ def build(name: str, network: Network, labels: Sequence[str], metadata: dict[str
         ],
         constants,
     )
-    model = helper.make_model(
-        graph, producer_name="skerry", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-    )
+    model = helper.make_model(graph, producer_name="skerry", opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,15 +68,14 @@ async def client(server: "NatsServer") -> "AsyncIterator[WireClient]":
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 48 MiB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=48m", "skerry-test", str(place)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"optional: a file system cannot be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    from tests.fixtures.disk import own_disk  # late: most tests go without
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(own_disk(tmp_path / "disk", 48))
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"optional: a file system cannot be mounted here: {error.stderr.strip()}")
+        yield tmp_path / "disk"
 
 
 def _ours(process: psutil.Process, mark: str) -> bool:

@@ -6,7 +6,8 @@ acknowledged is looked for. `history`: days of a hundred channels, each query be
 process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent.
 `scenarios`: those of `skerry demo`. `bundles`: a node is killed while a bundle is applied to it. `tutorial`: docs/tutorial.md
 in a fresh Debian (as root, with debootstrap).
-`cluster`: the simulation, and three machines' servers and members. `nodes`: three whole nodes under load and random faults.
+`cluster`: the simulation, and three machines' servers and members. `nodes`: three whole nodes, or more, each a machine of a
+LAN, under load and random faults.
 Ends with the counts; exit 1 at the first thing that is wrong.
 """
 
@@ -193,7 +194,7 @@ def cluster(folder: Path, given: argparse.Namespace) -> bool:
 
 def nodes(folder: Path, given: argparse.Namespace) -> bool:
     """The part "nodes"; whether all was right."""
-    return _told(lambda: nemesis.report(folder, given.faults, given.seed, say))
+    return _told(lambda: nemesis.report(folder, given.faults, given.nodes, given.seed, say))
 
 
 def uplink(folder: Path, given: argparse.Namespace) -> bool:
@@ -259,6 +260,7 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=30, help="of the part history")
     parser.add_argument("--channels", type=int, default=100, help="of the part history")
     parser.add_argument("--faults", type=int, default=100, help="of the part nodes")
+    parser.add_argument("--nodes", type=int, default=3, help="of the part nodes")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     given = parser.parse_args()
     if unknown := [part for part in given.parts if part not in PARTS]:

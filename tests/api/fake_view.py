@@ -116,7 +116,9 @@ class FakeView(FakeLetters):
     async def status(self) -> Row:
         ready, reason = self.ready()
         return {
-            "node": "box", "site": "quay", "version": "0.1.0",
+            "node": "box",
+            "site": "quay",
+            "version": "0.1.0",
             "ready": ready,
             "reason": reason,
             "uptime_ratio": 0.99987,
@@ -304,9 +306,7 @@ class FakeView(FakeLetters):
     async def series(self, prefix: str, after: str, limit: int) -> list[str]:
         return [name for name in sorted(self.history) if name.startswith(prefix) and name > after][:limit]
 
-    async def series_page(
-        self, name: str, start: int, end: int, every: int | None, aggregate: str, limit: int
-    ) -> Row | None:
+    async def series_page(self, name: str, start: int, end: int, every: int | None, aggregate: str, limit: int) -> Row | None:
         if name not in self.history:
             return None
         rows = [(time, value) for time, value in self.history[name] if start <= time < end]

@@ -33,9 +33,7 @@ async def test_what_somebody_does_is_noted_with_who(tmp_path: Path) -> None:
         ("comment", {"comment": "  "}, "empty"), ("comment", {"comment": "x" * 2001}, "2001 characters"),
     ],
 )  # fmt: skip
-async def test_what_will_not_do_is_refused_and_nothing_is_noted(
-    tmp_path: Path, what: str, body: dict[str, str], why: str
-) -> None:
+async def test_what_will_not_do_is_refused_and_nothing_is_noted(tmp_path: Path, what: str, body: dict[str, str], why: str) -> None:
     async with asking(tmp_path) as (view, client):
         with pytest.raises(RejectedError, match=why):
             await client.post(f"{ONE}/{what}", body)

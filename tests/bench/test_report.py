@@ -25,7 +25,11 @@ def test_the_median_counts_and_the_ratio_is_of_medians() -> None:
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
-        (36_000.4, "/s", "36,000/s"), (1.236, "ms", "1.24 ms"), (12.34, "ms", "12.3 ms"), (0.0, "", "0"), (None, "ms", "–"),
+        (36_000.4, "/s", "36,000/s"),
+        (1.236, "ms", "1.24 ms"),
+        (12.34, "ms", "12.3 ms"),
+        (0.0, "", "0"),
+        (None, "ms", "–"),
         (5.0, "", "5"),
     ],
 )

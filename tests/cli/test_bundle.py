@@ -116,7 +116,7 @@ def test_on_a_stopped_node_what_is_there_is_listed_and_taken_back(call: Call, pr
     shelf.switch(known, 1_000_000)
     shelf.keep()
     assert json.loads(call("--json", "bundle", "list").out)["active"] == known
-    assert f"pipelines[0].name = \"p\"  # bundle plant 1.2 ({known[:12]})" in call("config", "show", "--origin").out
+    assert f'pipelines[0].name = "p"  # bundle plant 1.2 ({known[:12]})' in call("config", "show", "--origin").out
     assert call("bundle", "rollback").out == "active: skerry.toml alone\n"
     assert shelf.read().active == ""
     assert call("bundle", "apply", "plant").code == 3

@@ -28,9 +28,7 @@ def far(tmp_path: Path) -> Iterator[Serving]:
         yield found
 
 
-def test_a_token_from_a_file_or_the_environment(
-    call: Call, far: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_token_from_a_file_or_the_environment(call: Call, far: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ["status", "--json", "--url", far.url]
     assert json.loads(call(*asked, "--token-file", "read.token").out)["node"] == "box"
     monkeypatch.setenv("SKERRY_TOKEN", (tmp_path / "read.token").read_text())

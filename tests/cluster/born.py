@@ -53,3 +53,4 @@ async def _join_all(configs: list[NodeConfig]) -> None:
             await port.listen(*listen_address(founder))
             for config in others:
                 await join_site(config, CLOCK, token=port.new_token())
+    await asyncio.sleep(0.1)  # the loop closes the sockets of mDNS a step later

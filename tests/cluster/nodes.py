@@ -1,32 +1,35 @@
 """A cluster of real nodes on this machine: a `skerry run` each, joined by the command line, broken part by part, reckoned up.
 
-On loopback each has an address of its own (127.0.0.1, 127.0.0.2 …).
+On loopback each has an address of its own (127.0.0.1, 127.0.0.2 …); on a `Lan` each is a machine of it, and devices are outside.
 """
 
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from skerry.core.errors import SkerryError
 from skerry.runtime import free_ports
 from tests.cluster.born import born_together
+from tests.fixtures.netns import Lan
 from tests.fixtures.node import RunningNode, until
 from tests.system.accounts import EVERY, ONCE, PIPELINE, Account, check_windows, missing
 from tests.system.fleet import Device, Fleet
 
 TOGETHER_S = 120.0
+CLOCK = "clock"
 AHEAD_S = 300.0
 # a device that was without a node for a while sends what it had begun after what is new: that must not be late
 PIPELINES = "".join(PIPELINE.format(name=name, dedup=dedup, lateness="4m") for name, dedup in ((ONCE, "time"), (EVERY, "off")))
 CLUSTER = """
 [cluster]
 enabled = true
-listen = "{host}:0"
-discovery = "seeds"
+listen = "{host}:{port}"
+discovery = "{discovery}"
 """
+JOIN_PORT, ROUTES_PORT = 7443, 6222
 
 
 class Boxes:
@@ -39,6 +42,10 @@ class Boxes:
         born: as one from the beginning, which takes less time than to grow from one to all.
         more: further tables of the configuration, the same on all.
         witness: whether the last is a witness.
+        broker: further lines of `[broker]`, the same on all.
+        lan: machines with the nodes' names; who uses the nodes is outside (`Lan.entered`). They find each other by mDNS.
+        clocks: whether `set_clock` is going to be used.
+        data: data directories of nodes that have it elsewhere in their folder.
     """
 
     def __init__(
@@ -52,14 +59,25 @@ class Boxes:
         workers: int = 1,
         more: str = "",
         witness: bool = False,
+        broker: str = "",
+        lan: Lan | None = None,
+        clocks: bool = False,
+        data: Mapping[str, str] | None = None,
     ) -> None:
+        self.lan = lan
         self.names = tuple(f"n{at + 1}" for at in range(count))
         self.nodes: dict[str, RunningNode] = {}
+        self._hosts: dict[str, str] = {}
         for at, name in enumerate(self.names):
             (folder / name).mkdir()
-            host = _host(at)
+            host = f"127.0.0.{at + 1}" if lan is None else lan.address(name)
+            ways = {"port": 0, "discovery": "seeds"} if lan is None else {"port": JOIN_PORT, "discovery": "mdns"}
+            self._hosts[name] = host
             self.nodes[name] = RunningNode(
-                folder / name, pipelines, workers=workers, mqtt=f"{host}:0", name=name, more=CLUSTER.format(host=host) + more,
+                folder / name, pipelines, workers=workers, mqtt=f"{host}:0", name=name, broker=broker,
+                data=(data or {}).get(name, "data"),
+                more=CLUSTER.format(host=host, **ways) + more, prefix=() if lan is None else lan.inside(name),
+                env={"SKERRY_CLOCK_FILE": str(folder / name / CLOCK)} if clocks else None,
                 command="witness" if witness and at == count - 1 else "run",
             )  # fmt: skip
         self.devices = self.names[: count - witness]
@@ -100,8 +118,10 @@ class Boxes:
     def born(self, first: str, *others: str) -> None:
         """Found and join before any runs, and then start all."""
         names = (first, *others)
-        ports = free_ports("127.0.0.1", [0] * len(names))
-        born_together({name: self[name].file for name in names}, [f"{_host(at)}:{port}" for at, port in enumerate(ports)])
+        ports = free_ports("127.0.0.1", [0] * len(names)) if self.lan is None else [ROUTES_PORT] * len(names)
+        routes = [f"{self._hosts[name]}:{port}" for name, port in zip(names, ports, strict=True)]
+        with self.lan.entered(first) if self.lan is not None else nullcontext():
+            born_together({name: self[name].file for name in names}, routes)
         for name in names:
             self[name].begin()
         self.wait_together(first, *others)
@@ -120,6 +140,10 @@ class Boxes:
         """Who leads, as one of them says."""
         with self[name].client() as client:
             return str(client.get("/api/v1/cluster/leader")["leader"] or "")
+
+    def work_of(self, name: str) -> int:
+        """How many units a node is given, as it says itself."""
+        return list(self[name].status()["cluster"]["partitions"].values()).count(name)
 
     def wait_together(self, *names: str, seconds: float = TOGETHER_S) -> float:
         """Until these are ready and each sees all of them online; seconds that took."""
@@ -164,6 +188,10 @@ class Boxes:
     def resume(self, name: str) -> None:
         for process in [*self[name].processes("agent"), *self[name].children()]:
             process.send_signal(signal.SIGCONT)
+
+    def set_clock(self, name: str, offset: str) -> None:
+        """The clock of a node's own processes is wrong by so much (a duration), or right again (0s)."""
+        (self[name].folder / CLOCK).write_text(offset)
 
     def power_cut(self, seconds: float = 0.0) -> None:
         """All of all nodes at once, and after some seconds all start again."""
@@ -210,10 +238,6 @@ class Boxes:
             raise AssertionError(f"{error}; not there: {gone}") from error
         again = check_windows(found[ONCE], found[EVERY], devices)
         return Account(sum(len(device.acknowledged) for device in devices), len(found[ONCE]), again)
-
-
-def _host(at: int) -> str:
-    return f"127.0.0.{at + 1}"
 
 
 def patiently(condition: Callable[[], object], seconds: float, what: str, every_s: float = 0.25) -> None:

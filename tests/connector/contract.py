@@ -83,9 +83,7 @@ def outgoing(number: int, **more: Any) -> Outgoing:
     return Outgoing(f"e{number}", "events/p/d", payload, "p", "d", "firing", **more)
 
 
-async def check_sink(
-    table: dict[str, Any], base: Path, came: Callable[[], Sequence[bytes]], stop: Act, start: Act
-) -> None:
+async def check_sink(table: dict[str, Any], base: Path, came: Callable[[], Sequence[bytes]], stop: Act, start: Act) -> None:
     """`came`: what the other side has got. What `send` returned for is there; while the other side is down it raises, and the same
     batch is taken afterwards."""
     sink = opened(table, base)

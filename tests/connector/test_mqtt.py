@@ -90,9 +90,7 @@ async def test_a_sink_by_the_contract(outside: Broker, tmp_path: Path) -> None:
         assert listener.came[0][0] == "skerry/rock/p/d"
 
 
-async def test_what_is_acknowledged_outside_is_in_the_log_whoever_dies(
-    outside: Broker, server: NatsServer, tmp_path: Path
-) -> None:
+async def test_what_is_acknowledged_outside_is_in_the_log_whoever_dies(outside: Broker, server: NatsServer, tmp_path: Path) -> None:
     client = await prepared(server)
     count = 600
     async with working([reads(outside)], server, tmp_path) as engine:

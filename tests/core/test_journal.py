@@ -79,6 +79,11 @@ def test_what_looks_like_a_secret_is_hidden(text: str) -> None:
 
 
 def test_what_is_no_secret_stays() -> None:
-    said = {"event": "wrong-token refused from 10.0.0.7", "by": "token:me", "reason": "no password was given", "url": "http://box:8080/x"}
+    said = {
+        "event": "wrong-token refused from 10.0.0.7",
+        "by": "token:me",
+        "reason": "no password was given",
+        "url": "http://box:8080/x",
+    }
     assert unveiled(said) == said
     assert len(str(unveiled({"event": "a" * 100_000})["event"])) < 5000

@@ -43,9 +43,7 @@ def test_what_follows_goes_on_to_follow_until_it_is_moved_back_and_follows_again
 def test_an_answer_of_the_api_is_drawn_and_exported_as_it_is() -> None:
     points = points_of({"times": [NOW * 1_000_000, NOW * 1_000_000 + 500_000], "values": [1.5, None]})
     assert points == [(float(NOW), 1.5), (NOW + 0.5, None)]
-    assert csv({'a"b': points}) == (
-        'time,series,value\n2026-12-01T03:17:43.000Z,"a""b",1.5\n2026-12-01T03:17:43.500Z,"a""b",\n'
-    )
+    assert csv({'a"b': points}) == ('time,series,value\n2026-12-01T03:17:43.000Z,"a""b",1.5\n2026-12-01T03:17:43.500Z,"a""b",\n')
     both = {"a": points, "b": points}
     assert drawn(both, Stretch(), NOW, together=True).count("<figure") == 1
     assert drawn(both, Stretch(), NOW, together=False).count("<figure") == 2

@@ -32,16 +32,12 @@ def server(
 ) -> Path:
     """A file with the certificate and the key of a server, valid from day `begin` to day `end` from now."""
     key = ec.generate_private_key(ec.SECP256R1())
-    names: list[x509.GeneralName] = (
-        [x509.IPAddress(ipaddress.ip_address(name))] if name[0].isdigit() else [x509.DNSName(name)]
-    )
+    names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(name))] if name[0].isdigit() else [x509.DNSName(name)]
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     builder = _builder(subject, ca.subject, key.public_key(), begin, end)
     made = builder.add_extension(x509.SubjectAlternativeName(names), False).sign(ca_key, hashes.SHA256())
     path = folder / f"server-{name}-{begin}-{end}.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
     return path
 

@@ -29,9 +29,7 @@ def test_nobody_goes_where_that_does_not_mend_it() -> None:
     assert over_user([], 2, 1) is None
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 2000)), max_size=6), st.integers(0, 4000), st.integers(1, 4000)
-)
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 2000)), max_size=6), st.integers(0, 4000), st.integers(1, 4000))
 def test_whoever_goes_brings_the_node_back(sizes: list[tuple[int, int]], rest: int, limit: int) -> None:
     takers = [taker(str(at), used, holds) for at, (used, holds) in enumerate(sizes)]
     total = rest * MIB + sum(each.used for each in takers)

@@ -14,9 +14,7 @@ from skerry.inference import reference_json, reference_of
 from tests.node.test_library import HEAD, MEAN, linear, written
 
 RNG = np.random.default_rng(7)
-ROWS: list[dict[str, Any]] = [
-    {"device": "a", "ts": at, "h": float(RNG.normal()), "t": float(RNG.normal(100))} for at in range(200)
-]
+ROWS: list[dict[str, Any]] = [{"device": "a", "ts": at, "h": float(RNG.normal()), "t": float(RNG.normal(100))} for at in range(200)]
 ROWS[100] |= {"h": 9.0}
 ROWS[101] |= {"h": 9.0}
 SUM = '[[models]]\nname = "sum"\nfile = "sum.onnx"\n' + MEAN + 'model = "sum@active"\n'

@@ -42,7 +42,6 @@ def test_settling() -> None:
     """In a process of its own, since it is for good: garbage goes, the rest is frozen, what comes later is collected as ever."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
 
-
     told = json.loads(done.stdout)
     assert told["gone"], "a ring that was garbage before is kept for ever"
     assert told["frozen"] > 5000

@@ -111,7 +111,7 @@ def test_what_it_copies_is_there() -> None:
     assert {"src", "pyproject.toml", "requirements/run.txt"} <= set(sources)
     assert [source for source in sources if not (ROOT / source).exists()] == []
     named = (ROOT / "pyproject.toml").read_text("utf-8")
-    for file in re.findall(r'(?:readme = |license-files = \[)(.+?)\]?$', named, re.MULTILINE):
+    for file in re.findall(r"(?:readme = |license-files = \[)(.+?)\]?$", named, re.MULTILINE):
         assert all(each in sources for each in re.findall(r'"([^"]+)"', file)), file
 
 

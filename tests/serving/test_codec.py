@@ -118,7 +118,8 @@ LIES: dict[str, tuple[tuple[bytes, str | None], str]] = {
     ),
     "JSON no text": ((b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["\xff"]}]}', None), "can't decode byte 0xff"),
     "half a character": (
-        (b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["\\ud800 "]}]}', None), "surrogate",
+        (b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["\\ud800 "]}]}', None),
+        "surrogate",
     ),
     "nested for ever": ((b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":' + b"[" * 200_000, None), "recursion"),
     "classification": (body(tensor([1], shape=[1]), outputs=[{"name": "y", "parameters": {"classification": 2}}]), "not supported"),

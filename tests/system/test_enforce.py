@@ -30,16 +30,16 @@ window = { kind = "none" }
 features = "leak:features"
 resources = { memory = "20MiB" }
 """
-BY_MESSAGE = '''
+BY_MESSAGE = """
 import numpy as np
 held = []
 
 def features(values, offsets):
     held.append(b"x" * (16 * 1024 * 1024 * (len(offsets) - 1)))
     return np.add.reduceat(values, offsets[:-1], axis=0)
-'''
+"""
 MIB = 1024 * 1024
-THREAD = '''
+THREAD = """
 import os, threading, time
 import numpy as np
 held = []
@@ -59,7 +59,7 @@ for name in ("one", "two"):  # in two workers, once each: what grows in a thread
 
 def features(values, offsets):
     return np.add.reduceat(values, offsets[:-1], axis=0)
-'''
+"""
 SMALL = """
 [resources]
 memory = "460MiB"

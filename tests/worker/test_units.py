@@ -17,6 +17,7 @@ from skerry.core.service import cancel_and_wait
 from skerry.pipeline import EVENTS, EVENTS_PREFIX, CheckpointStore, begin_checkpoints, unit_name
 from skerry.worker import Assignment, Report, WorkerPlan, WorkerPool
 from skerry.worker.engine import Engine
+from skerry.worker.outbox import FENCE
 from skerry.worker.sharing import Share, deal
 from tests.fixtures.frames import sample
 from tests.fixtures.nats import NatsServer, put, until
@@ -200,6 +201,24 @@ async def test_the_units_of_a_killed_worker_and_of_one_that_stands_still_run_els
         await until(lambda: one.workers[0].report.units == ALL, SLOW_S)
         await load.finish(loading)
         await all_came(client, load)
+
+
+@pytest.mark.asyncio
+async def test_each_event_says_under_which_claim_it_was_put_out(server: NatsServer, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(prepared(server))
+        load, claims = Load(client), list[set[int]]()
+        for node in ("one", "other"):
+            begun = load.sent // A_WINDOW
+            async with running(Engine(assignment(server, tmp_path, node, ALL), SystemClock())):
+                while load.sent // A_WINDOW == begun:
+                    await load.round()
+                await load.finish()
+                await all_came(client, load)
+            fences = [int(each.headers[FENCE.lower()]) for each in await read_page(client, EVENTS, f"{EVENTS_PREFIX}p.>", 0)]
+            claims.append(set(fences[begun * DEVICES :]))
+        assert len(claims[0]) == len(claims[1]) == PARTITIONS, "one claim a unit"
+        assert max(claims[0]) < min(claims[1])
 
 
 @pytest.mark.asyncio

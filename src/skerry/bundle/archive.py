@@ -124,7 +124,7 @@ class BundleFile:
 
     def check(self) -> None:
         """Read it to its end: every digest, and that there is nothing else. Raises `CorruptError`."""
-        self._read(lambda _: (lambda _: None))
+        self._read(lambda _: lambda _: None)
 
     def unpack(self, folder: Path) -> None:
         """Put its models below a directory, each synced. Raises `CorruptError`, `UnavailableError` (the disk); parts may stay."""

@@ -54,10 +54,7 @@ def screen(state: "DemoState") -> list[Line]:
 def summary(answer: Mapping[str, Any]) -> list[str]:
     """The end of the demo, for people."""
     latency = answer.get("latency_ms") or {}
-    count = {
-        name: number(answer.get(name))
-        for name in ("acknowledged", "lost", "duplicates", "dead_letters")
-    }
+    count = {name: number(answer.get(name)) for name in ("acknowledged", "lost", "duplicates", "dead_letters")}
     messages, windows, events = (counted(answer.get(f"{noun}s"), noun) for noun in ("message", "window", "event"))
     rate, passed = number(answer.get("messages_per_s"), 1), number(answer.get("seconds"), 1, "s")
     precision, recall = _ratio(answer.get("precision")), _ratio(answer.get("recall"))

@@ -90,9 +90,7 @@ def _words(event: Row) -> str:
     return f"{event['key']} {event['state']}: {event['pipeline']} {score(event['score'])}"
 
 
-def drawn(
-    found: Mapping[str, list[Point]], stretch: Stretch, now: int, together: bool, marks: Sequence[Mark] = ()
-) -> Html:
+def drawn(found: Mapping[str, list[Point]], stretch: Stretch, now: int, together: bool, marks: Sequence[Mark] = ()) -> Html:
     """The chosen series, in one plot or each in its own, with what happened meanwhile."""
     if not found:
         return card("Plot", empty("Nothing is chosen.", "Choose series on the list: up to six are compared."), wide=True)

@@ -47,9 +47,7 @@ class Pipeline:
         """
         return run_messages(self.spec, self._scorer, self._node, self._messages(source))
 
-    def preview(
-        self, source: Recording = (), *, live_s: float = 0.0, client: Client | None = None
-    ) -> Preview:
+    def preview(self, source: Recording = (), *, live_s: float = 0.0, client: Client | None = None) -> Preview:
         """What would leave over the uplink for these messages: the envelopes byte for byte, and what is in them.
 
         Args:

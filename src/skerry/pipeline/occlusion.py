@@ -302,5 +302,3 @@ def _scores(stage: Stage, rows: Iterable[NDArray[Any]]) -> tuple[Floats, list[La
 
 def _finite(number: float) -> float | None:
     return float(number) if math.isfinite(number) else None
-
-

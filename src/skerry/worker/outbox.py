@@ -12,6 +12,8 @@ from skerry.pipeline import DEAD, EVENTS, Output
 
 MOST = 20_000
 RESEND_S = 5.0
+FENCE = "Skerry-Fence"
+"""Header of an output in a cluster: a later owner of its unit has a higher one."""
 
 
 class _Ack(msgspec.Struct):
@@ -31,10 +33,12 @@ class Outbox:
 
     Attributes:
         known: ids that are in the streams already (outputs of a run before this one, behind the checkpoint): not sent.
+        fence: what the unit was claimed under, where several nodes may claim it; it goes with each output.
     """
 
     def __init__(self, on_drained: Callable[[], None], may_send: Callable[[], bool] = lambda: True) -> None:
         self.known: set[str] = set()
+        self.fence = 0
         self.events_seq = 0
         self.dead_seq = 0
         self.number = 0
@@ -115,7 +119,8 @@ class Outbox:
 
     def _publish(self, number: int, output: Output) -> None:
         if self._client is not None:
-            header = f"Nats-Msg-Id: {output.id}\r\n".encode()
+            fence = f"{FENCE}: {self.fence}\r\n" if self.fence else ""
+            header = f"Nats-Msg-Id: {output.id}\r\n{fence}".encode()
             self._client.publish(output.subject.encode(), output.payload, self._base + b"%d" % number, header)
 
     def resend(self, older_than: float | None = None) -> None:

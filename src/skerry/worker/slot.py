@@ -86,6 +86,7 @@ class Slot:
         if state is None:
             raise CorruptError(f"pipeline {self.spec.name} has no checkpoint", mend="restart the node")
         self.outbox.events_seq, self.outbox.dead_seq = state.events_seq, state.dead_seq
+        self.outbox.fence = self._store.revision if claim else 0
         self.outbox.known, self.known_letters = set(), set()
         name = self.spec.name
         async for page in _pages_behind(client, EVENTS, f"{EVENTS_PREFIX}{name}.>", state.events_seq):

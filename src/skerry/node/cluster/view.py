@@ -128,5 +128,3 @@ def members_by_status(cluster: NodeCluster) -> dict[str, int]:
     """How many members have each status."""
     found = Counter(str(node.status) for node in cluster.members())
     return {str(status): found[str(status)] for status in NodeStatus}
-
-
