@@ -1,6 +1,10 @@
-"""A cluster of several that are one from their first start: the real founding and joining, while none of them runs yet."""
+"""A cluster of several that are one from their first start: the real founding and joining, while none of them runs yet.
+
+On a machine of their own: `python -m tests.cluster.born NAME=FILE … ROUTE …`.
+"""
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -53,4 +57,8 @@ async def _join_all(configs: list[NodeConfig]) -> None:
             await port.listen(*listen_address(founder))
             for config in others:
                 await join_site(config, CLOCK, token=port.new_token())
-    await asyncio.sleep(0.1)  # the loop closes the sockets of mDNS a step later
+
+
+if __name__ == "__main__":
+    pairs = [word.split("=", 1) for word in sys.argv[1:] if "=" in word]
+    born_together({name: Path(file) for name, file in pairs}, [word for word in sys.argv[1:] if "=" not in word])

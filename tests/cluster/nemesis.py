@@ -67,30 +67,35 @@ class Nemesis:
                 "full disk": self._full_disk,
             }  # fmt: skip
 
-    def round(self, kind: str = "", name: str = "") -> str:
-        """One fault under load, and the reckoning over all devices so far; a sentence on it."""
+    def round(self, *kinds: str) -> str:
+        """These faults, or one at random, under load, and the reckoning over all devices so far; a sentence on it."""
         self._round += 1
+        kinds = kinds or (self._rng.choice(list(self.kinds)),)
+        with self.boxes.fleet(DEVICES, RATE, f"r{self._round}d") as fleet:
+            time.sleep(self._rng.uniform(1.0, 3.0))
+            began = time.monotonic()
+            done = [self._fault(kind, [device.name for device in fleet.devices]) for kind in kinds]
+            self.account = self.boxes.settle(fleet, self._devices, PATIENCE_S)
+        self._devices += fleet.devices
+        self._look_at_fences()
+        self.took[", ".join(kinds)].append(time.monotonic() - began)
+        return f"round {self._round}: {'; '.join(done)}; {self.account.acknowledged} acknowledged, none lost"
+
+    def _fault(self, kind: str, devices: Sequence[str]) -> str:
+        """Strike, and wait until all are together and each of these devices has events again; a sentence on it."""
         boxes, rng = self.boxes, self._rng
-        kind = kind or rng.choice(list(self.kinds))
         leader = boxes.leader(rng.choice(boxes.names))
-        if not name:
-            name = boxes.names[-1] if kind == "full disk" else leader if rng.random() < 0.4 else rng.choice(boxes.names)
+        chosen = leader if rng.random() < 0.4 else rng.choice(boxes.names)
+        name = boxes.names[-1] if kind == "full disk" else chosen
         role = ("leader" if name == leader else "member") if boxes.work_of(name) else "idle"
         others = [each for each in boxes.names if each != name]
         rng.shuffle(others)
-        with boxes.fleet(DEVICES, RATE, f"r{self._round}d") as fleet, Arrivals(boxes.addresses(*others, name)) as arrivals:
-            time.sleep(rng.uniform(1.0, 3.0))
-            began = time.monotonic()
+        with Arrivals(boxes.addresses(*others, name)) as arrivals:
             self.kinds[kind](name)
             together = boxes.wait_together(seconds=PATIENCE_S)
-            again = arrivals.again([device.name for device in fleet.devices], self._made) - self._struck
-            self.account = boxes.settle(fleet, self._devices, PATIENCE_S)
-        self._devices += fleet.devices
-        self._look_at_fences()
-        self.took[kind].append(time.monotonic() - began)
+            again = arrivals.again(devices, self._made) - self._struck
         self.again[kind if kind in OF_ALL else f"{kind}, {role}"].append(again)
-        done = f"round {self._round}: {kind} {name} ({role}): events again after {again:.1f} s, together after {together:.0f} s"
-        return f"{done}; {self.account.acknowledged} acknowledged, none lost"
+        return f"{kind} {name} ({role}): events again after {again:.1f} s, together after {together:.0f} s"
 
     def _look_at_fences(self) -> None:
         """By all events since the round before no unit had two owners at once."""
@@ -185,7 +190,7 @@ class Nemesis:
 
     def table(self) -> str:
         rows: dict[str, object] = {kind: len(found) for kind, found in sorted(self.took.items())}
-        rows |= {"faults in all": sum(map(len, self.took.values())), "messages acknowledged": self.account.acknowledged, "lost": 0}
+        rows |= {"faults in all": sum(map(len, self.again.values())), "messages acknowledged": self.account.acknowledged, "lost": 0}
         rows |= {"windows": self.account.windows, "windows torn or doubled": 0, "event ids doubled": 0}
         rows |= {"owners of units": self.found.owners, "two owners at once": 0}
         lines = [f"{name:>42} {count:>10}" for name, count in rows.items()]

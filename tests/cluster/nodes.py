@@ -4,9 +4,11 @@ On loopback each has an address of its own (127.0.0.1, 127.0.0.2 …); on a `Lan
 """
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -120,8 +122,12 @@ class Boxes:
         names = (first, *others)
         ports = free_ports("127.0.0.1", [0] * len(names)) if self.lan is None else [ROUTES_PORT] * len(names)
         routes = [f"{self._hosts[name]}:{port}" for name, port in zip(names, ports, strict=True)]
-        with self.lan.entered(first) if self.lan is not None else nullcontext():
-            born_together({name: self[name].file for name in names}, routes)
+        files = {name: self[name].file for name in names}
+        if self.lan is None:
+            born_together(files, routes)
+        else:
+            words = [*(f"{name}={file}" for name, file in files.items()), *routes]
+            subprocess.run([*self.lan.inside(first), sys.executable, "-m", "tests.cluster.born", *words], check=True)
         for name in names:
             self[name].begin()
         self.wait_together(first, *others)
