@@ -67,7 +67,10 @@ class ClusterHandlers:
                 "POST", f"{here}/promote", self.promote, "Have this node, which stands by, go on with its copy of the log",
                 event="standby promoted",
             ),
-            Endpoint("DELETE", one, self.remove, "Take a node out that is offline for good", event="node removed"),
+            Endpoint(
+                "DELETE", one, self.remove, "Take a node out for good; one that is there gives its work away first",
+                event="node removed",
+            ),
         ]  # fmt: skip
 
     async def cluster(self, request: Request) -> Response:

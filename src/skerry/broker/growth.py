@@ -7,7 +7,7 @@ Each step can be done again after a crash: what is saved is only used when all o
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -58,8 +58,11 @@ def saved_streams(folder: Path) -> list[SavedStream] | None:
     return found
 
 
-async def save_streams(client: WireClient, folder: Path) -> list[SavedStream]:
-    """Save all streams of a server into an empty folder. Nothing may be written to them meanwhile.
+async def save_streams(
+    client: WireClient, folder: Path, changed: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config
+) -> list[SavedStream]:
+    """Save all streams of a server into an empty folder. Nothing may be written to them meanwhile. `changed`: how each is to be
+    configured when it is restored.
 
     Raises `UnavailableError` where the server or the disk fails.
     """
@@ -74,6 +77,7 @@ async def save_streams(client: WireClient, folder: Path) -> list[SavedStream]:
                     out.write(chunk)
 
                 about = await take_snapshot(client, name, take)
+                about |= {"config": changed(about["config"])}
                 out.flush()
                 await asyncio.to_thread(os.fsync, out.fileno())
                 found.append(SavedStream(name, file, out.tell(), about))

@@ -15,7 +15,7 @@ token_app = typer.Typer(help="Tokens with which nodes join.", no_args_is_help=Tr
 app.add_typer(token_app, name="token")
 _CLUSTER = "/api/v1/cluster"
 _WATCH_S = 0.5
-ANSWER_S = 5.0
+ANSWER_S, REMOVE_S = 5.0, 75.0
 _Node = Annotated[str, typer.Argument(metavar="NODE", help="Its name: [node] name.")]
 
 
@@ -212,9 +212,9 @@ def resume(context: typer.Context, node: _Node) -> None:
 
 @app.command()
 def remove(context: typer.Context, node: _Node) -> None:
-    """Take a node out for good that is offline; it may come again with a new token only."""
+    """Take a node out for good: one that is there gives its work away first, and stops. It may come again with a new token only."""
     here = session(context)
-    answer = here.client(ANSWER_S).delete(_one(node))
+    answer = here.client(REMOVE_S).delete(_one(node))
     here.show(answer, lambda paper: paper.line(f"{clean(node)} is no member any more"))
 
 

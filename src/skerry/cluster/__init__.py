@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from skerry.cluster.beacon import Found
     from skerry.cluster.config import ClusterConfig
     from skerry.cluster.join_port import JoinPort, Pending
-    from skerry.cluster.joining import CA, CERTIFICATE, KEY, Joined, clock_of, has_joined, hello_of, join, keep_joined
+    from skerry.cluster.joining import CA, CERTIFICATE, JOINED, KEY, Joined, clock_of, has_joined, hello_of, join, keep_joined
     from skerry.cluster.leases import JetStreamLeases, Leases, MemoryLeases
     from skerry.cluster.manager import ClusterManager
     from skerry.cluster.members import Change, EdgeNode, NodeStatus, Timing
@@ -29,6 +29,7 @@ __getattr__ = lazy(
         "EdgeNode": "members",
         "Entry": "records",
         "Found": "beacon",
+        "JOINED": "joining",
         "JetStreamLeases": "leases",
         "JoinPort": "join_port",
         "Joined": "joining",
@@ -57,8 +58,8 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "CA", "CERTIFICATE", "KEY", "Change", "ClusterConfig", "ClusterManager", "ClusterSection", "EdgeNode", "Entry", "Found",
-    "JetStreamLeases", "JoinPort", "Joined", "Leases", "MemoryLeases", "NodeStatus", "Partition", "Pending", "Role", "Servers",
-    "Timing", "Tunnel", "carrier", "clock_of", "has_joined", "hello_of", "join", "keep_joined", "place_of", "proof_of",
+    "CA", "CERTIFICATE", "JOINED", "KEY", "Change", "ClusterConfig", "ClusterManager", "ClusterSection", "EdgeNode", "Entry",
+    "Found", "JetStreamLeases", "JoinPort", "Joined", "Leases", "MemoryLeases", "NodeStatus", "Partition", "Pending", "Role",
+    "Servers", "Timing", "Tunnel", "carrier", "clock_of", "has_joined", "hello_of", "join", "keep_joined", "place_of", "proof_of",
     "read_servers", "route_password", "write_servers",
 ]  # fmt: skip

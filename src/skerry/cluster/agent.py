@@ -304,6 +304,12 @@ class Agent:
         fenced = msgspec.structs.replace(member, state="fenced", generation=member.generation + 1, holds=(), seen=0, by=self._me.id)
         return self._put(MEMBER + member.id, encode(fenced), now)
 
+    def idle(self, node: str) -> bool:
+        """Whether a node neither leads nor has work, as far as is known here."""
+        member = self._members.get(node)
+        given = any(node in (part.node, part.to) for part in self._plan.parts.values())
+        return member is None or not (member.holds or given or self._office.holder == node)
+
     def remove(self, node: str, now: float) -> Put:
         """The write that takes a node out for good; it has to join again.
 
@@ -312,8 +318,9 @@ class Agent:
         member = self._members.get(node)
         if member is None or member.state == "removed":
             raise RejectedError(f"there is no node {node!r}", mend="ask for the members")
-        if member.state in ("joining", "online") and not self._silent(member, now):
-            raise RejectedError(f"{node} is there and works", mend="drain it and stop it first")
+        out = member.state == "joining" or (self._marks.get(node, Mark()).maintenance and self.idle(node))
+        if member.state in ("joining", "online") and not self._silent(member, now) and not out:
+            raise RejectedError(f"{node} is there and works", mend="drain it first")
         gone = msgspec.structs.replace(member, state="removed", generation=member.generation + 1, holds=(), seen=0, by=self._me.id)
         return self._put(MEMBER + node, encode(gone), now)
 

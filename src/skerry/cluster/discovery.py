@@ -2,13 +2,15 @@
 
 import asyncio
 import ipaddress
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from skerry.cluster.beacon import SERVICE, Found, instance, read_text, text_of
+from skerry.cluster.joining import hello_of
 from skerry.core import log
-from skerry.core.errors import UnavailableError
+from skerry.core.errors import SkerryError, UnavailableError
 from skerry.core.service import cancel_and_wait
 from skerry.runtime import machine_names
 
@@ -141,3 +143,15 @@ def _own_addresses() -> tuple[str, ...]:
             if not address.is_loopback:
                 found.append(str(address))
     return tuple(found) or ("127.0.0.1",)
+
+
+async def ask_seeds(seeds: Sequence[str], timeout: float) -> list[Found]:
+    """Nodes that answer at these join ports, of all sites."""
+
+    async def ask(seed: str) -> Found | None:
+        with suppress(SkerryError, TimeoutError):
+            async with asyncio.timeout(timeout):
+                return await hello_of(seed)
+        return None
+
+    return [found for found in await asyncio.gather(*(ask(seed) for seed in seeds)) if found is not None]

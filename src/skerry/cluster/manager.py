@@ -13,8 +13,7 @@ from skerry.broker import parse_address
 from skerry.cluster.agent import Agent, Put
 from skerry.cluster.beacon import Found
 from skerry.cluster.config import ClusterConfig
-from skerry.cluster.discovery import Discovery
-from skerry.cluster.joining import hello_of
+from skerry.cluster.discovery import Discovery, ask_seeds
 from skerry.cluster.leases import Leases, leases_of
 from skerry.cluster.members import Change, EdgeNode, NodeStatus, changes
 from skerry.cluster.records import Member, Partition
@@ -295,13 +294,18 @@ class ClusterManager:
         await self._order(lambda: self._agent.mark(node, False, self._now()))
 
     async def remove(self, node: str) -> None:
-        """Take out a node that is offline for good. Raises `RejectedError` while it is there."""
+        """Take out a node for good, which is offline or was drained. Raises `RejectedError` while it works."""
         await self._order(lambda: self._agent.remove(node, self._now()))
+
+    def idle(self, node: str) -> bool:
+        """Whether a node neither leads nor has work."""
+        return self._agent.idle(node)
 
     async def readmit(self, node: str) -> None:
         """Let a node come again that was removed; one that was not may in any case."""
         if self._agent.readmit(node, self._now()) is not None:
             await self._order(lambda: self._agent.readmit(node, self._now()))
+            await self.resume(node)  # it was drained before
 
     def take_work(self, takes: bool) -> None:
         """Whether it is to be given work and may lead; as long as not it is Joining."""
@@ -381,18 +385,6 @@ class ClusterManager:
     def unplaced(self) -> list[str]:
         """Partitions for which no node has the capabilities and the room."""
         return self._agent.unplaced()
-
-
-async def ask_seeds(seeds: Sequence[str], timeout: float) -> list[Found]:
-    """Nodes that answer at these join ports, of all sites."""
-
-    async def ask(seed: str) -> Found | None:
-        with suppress(SkerryError, TimeoutError):
-            async with asyncio.timeout(timeout):
-                return await hello_of(seed)
-        return None
-
-    return [found for found in await asyncio.gather(*(ask(seed) for seed in seeds)) if found is not None]
 
 
 def _words(error: Exception) -> str:

@@ -27,13 +27,14 @@ class Servers(msgspec.Struct, frozen=True):
         replicas: how many of them keep each stream: 1, 3 or 5.
         members: node and `host:port` where its server takes routes.
         state: `growing` while the streams of the server alone are on their way into this one; then no device may connect.
+            `alone`, in the log only: one server has it.
         turn: which attempt at growing it is; each has a store of its own, so that none finds what another left.
     """
 
     name: str
     replicas: int
     members: tuple[tuple[str, str], ...]
-    state: Literal["growing", "whole"] = "whole"
+    state: Literal["growing", "whole", "alone"] = "whole"
     turn: int = 0
 
     def __post_init__(self) -> None:

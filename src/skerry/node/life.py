@@ -193,7 +193,8 @@ class Node:
     async def run(self) -> None:
         """Work until cancelled, then drain and stop. Raises `UnavailableError` when the control socket cannot be had."""
         services: list[Coroutine[Any, Any, None]] = [self._serve(), self.linking.run(), self._workers(), self.disk.run()]
-        names = ("the broker", "the node's link", "the workers", "the watch on the disk")
+        services.append(self.cluster.until_removed())
+        names = ("the broker", "the node's link", "the workers", "the watch on the disk", "its membership")
         api = asyncio.create_task(self.api.run())
         tasks = [asyncio.create_task(service, name=name) for name, service in zip(names, services, strict=True)]
         tasks += [asyncio.create_task(self.view.describe_models()), asyncio.create_task(self._await_ready())]
@@ -207,8 +208,8 @@ class Node:
         await self.serving.give(self.models.place()["models"])
         tasks += [asyncio.create_task(self.serving.run()), asyncio.create_task(self.dashboard.serve(self.api))]
         try:
-            await asyncio.wait([api, *tasks[:4]], return_when=asyncio.FIRST_COMPLETED)
-            for task in (api, *tasks[:4]):
+            await asyncio.wait([api, *tasks[:5]], return_when=asyncio.FIRST_COMPLETED)
+            for task in (api, *tasks[:5]):
                 if task.done():
                     task.result()
         finally:
@@ -229,15 +230,14 @@ class Node:
         self.connections.close()
         await cancel_and_wait(server)
         await self.storage.close()
-        self.uptime.stop(failure_of([api, *tasks[:4]]))
+        self.uptime.stop(failure_of([api, *tasks[:5]]))
         self.audit.close()
         self.confinement.close()
         self._lock.release()
 
     async def _serve(self) -> None:
         """Run the broker, once this node is to have one."""
-        await self.growth.may_serve.wait()
-        await self.server.run()
+        await self.growth.serve(self.server)
 
     async def _stop_work(self) -> None:
         """End all that reads and writes the log, and let nobody in; what begins after it waits until the log is there again."""

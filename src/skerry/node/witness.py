@@ -65,7 +65,8 @@ class Witness:
 
     async def run(self) -> None:
         """Be a witness until cancelled. Raises `UnavailableError` when the control socket cannot be had."""
-        works = (self._api.run, self._serve, self.cluster.run, lambda: self.growth.run(self.server), keep_trimmed)
+        growing, member = lambda: self.growth.run(self.server), self.cluster
+        works = (self._api.run, self._serve, member.until_removed, member.run, growing, keep_trimmed)
         tasks = [asyncio.create_task(work()) for work in works]
         try:
             await asyncio.gather(*tasks)
@@ -78,9 +79,8 @@ class Witness:
 
     async def _serve(self) -> None:
         """Run the broker, once the log is kept by three."""
-        await self.growth.may_serve.wait()
         settle()
-        await self.server.run()
+        await self.growth.serve(self.server)
 
 
 class WitnessStatus:

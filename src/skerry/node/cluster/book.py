@@ -5,9 +5,10 @@ import msgspec
 from skerry.broker import MIB, WireClient, bucket_plan, ensure, kv_get, kv_put
 from skerry.cluster import Servers
 from skerry.core.errors import CorruptError
+from skerry.node.cluster.shrink import Fewer
 
 BUCKET = "skerry_servers"
-SERVERS, GONE = "servers", "gone"
+SERVERS, GONE, FEWER = "servers", "gone", "fewer"
 
 
 class ServersBook:
@@ -60,6 +61,21 @@ class ServersBook:
         names, revision = await self.gone()
         if node in names:
             await kv_put(self._client, BUCKET, GONE, msgspec.json.encode([each for each in names if each != node]), revision)
+
+    async def fewer(self) -> tuple[Fewer | None, int]:
+        """The step to one server that is under way, and the revision of that."""
+        found = await kv_get(self._client, BUCKET, FEWER)
+        return (msgspec.json.decode(found[0], type=Fewer | None), found[1]) if found else (None, 0)
+
+    async def put_fewer(self, plan: Fewer | None, revision: int) -> None:
+        """Raises `FencedError` where another was faster."""
+        await kv_put(self._client, BUCKET, FEWER, msgspec.json.encode(plan), revision)
+
+    async def alone(self, servers: Servers) -> None:
+        """Note that one server has the log, and nothing of before counts any more."""
+        await kv_put(self._client, BUCKET, SERVERS, msgspec.json.encode(servers), None)
+        await kv_put(self._client, BUCKET, GONE, b"[]", None)
+        await kv_put(self._client, BUCKET, FEWER, b"null", None)
 
     async def agree(self, node: str, turn: int) -> None:
         """Say that this node's server is one of those of this turn."""

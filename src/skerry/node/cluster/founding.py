@@ -25,7 +25,7 @@ from skerry.cluster import (
 from skerry.config import NodeConfig
 from skerry.core import log
 from skerry.core.clock import Clock
-from skerry.core.errors import ConfigError, UnavailableError
+from skerry.core.errors import ConfigError, RejectedError, UnavailableError
 from skerry.core.files import replace_synced
 from skerry.core.units import parse_rate, parse_size
 from skerry.node.cluster.shared import take
@@ -34,6 +34,7 @@ from skerry.runtime import DirectoryLock, ResourceUsage, free_ports, machine_nam
 from skerry.trust import RENEW_DAYS, SigningKey, TlsFiles, certificate_facts, issue_node, new_request
 
 HEAR_S = 3.0
+REMOVED = "removed"
 _ALL = ("0.0.0.0", "::")
 _log = log.get("cluster")
 
@@ -136,6 +137,8 @@ def prepare(config: NodeConfig, clock: Clock) -> Joined:
     """
     folder = cluster_folder(config)
     joined = has_joined(folder)
+    if (folder / REMOVED).exists():
+        note_removal(config)
     if joined is None:
         return _found(config, clock)
     if joined.site != config.node.site:
@@ -149,6 +152,16 @@ def prepare(config: NodeConfig, clock: Clock) -> Joined:
         _take(config, joined, clock)  # the power went before that was done
     _renew(config, clock)
     return joined
+
+
+def note_removal(config: NodeConfig) -> None:
+    """This node was taken out of its cluster; it does not start again as one of it. Raises `RejectedError`."""
+    folder = cluster_folder(config)
+    replace_synced(folder / REMOVED, b"")
+    raise RejectedError(
+        f"{config.node.name} was removed from the cluster", where=str(folder),
+        mend=f"to have it join again, remove {folder} and {config.data_dir / 'broker'}, and use a new token",
+    )  # fmt: skip
 
 
 def _found(config: NodeConfig, clock: Clock) -> Joined:

@@ -25,20 +25,22 @@ from skerry.broker import ALONE, NatsServer, Place, load_streams, save_streams, 
 from skerry.cluster import NodeStatus, Servers, Tunnel, carrier, proof_of, read_servers, write_servers
 from skerry.config import NodeConfig
 from skerry.core import log
-from skerry.core.clock import SECOND, Clock
-from skerry.core.errors import ConfigError, RejectedError, SkerryError, UnavailableError
-from skerry.core.service import beat
+from skerry.core.clock import Clock
+from skerry.core.errors import ConfigError, SkerryError, UnavailableError
+from skerry.core.service import beat, cancel_and_wait
 from skerry.node.cluster.book import ServersBook
+from skerry.node.cluster.keeping import Keeping
 from skerry.node.cluster.member import NodeCluster
 from skerry.node.cluster.placed import RecordsPlace
 from skerry.node.cluster.reach import Reach
 from skerry.node.cluster.replicas import balance
-from skerry.node.cluster.seat import PROMOTED, TURN, Seat
-from skerry.node.cluster.standby import StandbyCopy, renew_records
+from skerry.node.cluster.seat import TURN, Seat
+from skerry.node.cluster.shrink import judge_copies, judge_removal
+from skerry.node.cluster.standby import StandbyCopy
 
 LOOK_S = 1.0
 ALL = 3
-FILL_S, HERE = 300.0, (NodeStatus.ONLINE, NodeStatus.JOINING)
+FILL_S, AGREE_S, HERE = 300.0, 30.0, (NodeStatus.ONLINE, NodeStatus.JOINING)
 _log = log.get("cluster")
 
 
@@ -83,6 +85,7 @@ class Growth:
                 mend=f"set it to true; or remove {self._folder} to begin with an empty log",
             )  # fmt: skip
         self._moved = 0.0
+        self._keeping = Keeping(self._seat, cluster, self._copy, clock, self._enter, self._end_work)
         self._enter()
 
     def _enter(self) -> None:
@@ -92,6 +95,15 @@ class Growth:
             (event.set if on else event.clear)()
         if self._cluster.manager is not None:
             self._cluster.manager.take_work(state in ("alone", "whole") or (state == "growing" and self._seat.founder))
+
+    async def _end_work(self) -> None:
+        """Nobody is let in here, and nothing reads or writes the log."""
+        self.settled.clear()
+        await self._stop_work()
+
+    def promote(self) -> None:
+        """See `Keeping.promote`."""
+        self._keeping.promote()
 
     @property
     def _there(self) -> Reach:
@@ -125,6 +137,17 @@ class Growth:
             return None
         return server.host, server.port, server.user, server.password
 
+    async def serve(self, server: NatsServer) -> None:
+        """Run this node's server whenever it is to have one, until cancelled."""
+        while True:
+            await self.may_serve.wait()
+            serving = asyncio.create_task(server.run())
+            try:
+                while self.may_serve.is_set():
+                    await beat(LOOK_S / 4)
+            finally:
+                await cancel_and_wait(serving)
+
     async def run(self, server: NatsServer) -> None:
         """Go from state to state until cancelled; nothing to do where there is no cluster."""
         self._reach = Reach(server, self._tunnel)
@@ -133,7 +156,7 @@ class Growth:
         steps = {
             "alone": self._offer,
             "standby": self._stand_by,
-            "promoting": self._be_promoted,
+            "promoting": lambda: self._keeping.be_promoted(self._there),
             "growing": self._grow,
             "whole": self._keep,
         }
@@ -207,6 +230,7 @@ class Growth:
             await self._agree(book, asked)
         elif self._cluster.role == "node":
             await self._copy.keep(await self._there.far())
+            await asyncio.to_thread(self._seat.clear_away, "")  # what it kept as one of several is in the copy
 
     async def _agree(self, book: ServersBook, servers: Servers) -> None:
         write_servers(self._folder, servers)
@@ -216,43 +240,6 @@ class Growth:
         self._enter()
         if again:
             self._there.server.start_again("the founder began anew")
-
-    def promote(self) -> None:
-        """Go on with the copy, as the one that has the log: the one that has it is gone for good. What it took since the copy is
-        lost, and it must not come back with its data. Raises `RejectedError`."""
-        joined = self._cluster.joined
-        if self._seat.state not in ("standby", "growing") or joined is None or joined.by == self._name:
-            raise RejectedError("this node does not stand by", where="cluster", mend="see `skerry status`")
-        if self._copy.place() is None:
-            raise RejectedError("there is no whole copy of the log here", where="cluster", mend="let it stand by until there is")
-        before = self._config.data_dir / "broker" / ALONE.store
-        if before.exists():
-            before.rename(before.with_name(f"{ALONE.store}.before-{self._clock.now()}"))
-        self._seat.quiet = True
-        # no turn of the one that is gone was so high: a store that it began to fill is not taken for one of this node's
-        self._seat.write(TURN, str(self._clock.now() // SECOND))
-        self._seat.write(PROMOTED, "filling")
-        self._enter()
-
-    async def _be_promoted(self) -> None:
-        """Give the server what was copied. A crash in here leaves it to be done again."""
-        copy = self._copy.place()
-        if copy is None:
-            raise UnavailableError("the copy of the log is not there any more", where=str(self._folder))
-        write_servers(self._folder, None)
-        if not self._seat.quiet or not self._there.server.place.quiet:
-            self._seat.quiet = True
-            await self._there.start_again("it is given the copy of the log", lambda place: place.quiet)
-        client = await self._there.own()
-        await load_streams(client, copy, 1)
-        await renew_records(client)
-        self._seat.write(PROMOTED, "done")
-        self._there.drop()
-        self._seat.quiet = False
-        self._there.server.start_again("it has the log now")
-        await self._there.until_ready(lambda place: not place.quiet)
-        self._enter()
-        _log.warning("this node was promoted: it goes on with the copy of the log that it had")
 
     # growing
 
@@ -324,10 +311,16 @@ class Growth:
 
     async def _keep(self) -> None:
         """Keep the list of servers as it is in the log, and clear away what the way here has left."""
-        if not self._there.server.ready.is_set():
-            return
         servers = read_servers(self._folder)
         assert servers is not None
+        try:
+            if self._there.server.ready.is_set():
+                await self._keep_whole(servers)
+        finally:
+            if not self._cluster.quorum:
+                await self._keeping.look_elsewhere(self._there, servers)
+
+    async def _keep_whole(self, servers: Servers) -> None:
         book = ServersBook(await self._there.own())
         if self._saved.exists():
             await self._tell_whole()
@@ -343,10 +336,19 @@ class Growth:
                 here = dict(said.members) | {self._name: now}
                 await book.put(msgspec.structs.replace(said, members=tuple(here.items())), revision)
                 return
+        if said is not None and await self._keeping.fewer(self._there, book, said):
+            return
         if said is not None and self._cluster.leads:
             await balance(self._there, book, said, revision, self._config.cluster.replicas)
         await asyncio.to_thread(self._copy.clear)
         await asyncio.to_thread(self._seat.clear_away, servers.store)
+
+    async def judge_removal(self, node: str) -> None:
+        """Whether the rest goes on without it. Raises `RejectedError`, `UnavailableError`."""
+        servers = read_servers(self._folder) if self._seat.state == "whole" else None
+        judge_removal(node, {each.id: (str(each.status), each.role) for each in self._cluster.members()}, servers)
+        if servers is not None:
+            await judge_copies(await self._there.own(), node)
 
     async def remove(self, node: str) -> None:
         """A node is gone for good: its server goes too, as soon as there are enough others. Raises `UnavailableError`."""

@@ -14,9 +14,17 @@ from skerry.config import NodeConfig
 from skerry.core import log
 from skerry.core.clock import SECOND, Clock, to_rfc3339
 from skerry.core.errors import SkerryError, UnavailableError
-from skerry.core.service import Backoff, cancel_and_wait
+from skerry.core.service import Backoff, beat, cancel_and_wait
 from skerry.device import AuditLog
-from skerry.node.cluster.founding import cluster_config, cluster_folder, cluster_tls, listen_address, prepare, ticket_file
+from skerry.node.cluster.founding import (
+    cluster_config,
+    cluster_folder,
+    cluster_tls,
+    listen_address,
+    note_removal,
+    prepare,
+    ticket_file,
+)
 from skerry.node.cluster.known import read_known, write_known
 from skerry.node.cluster.placed import PlacedLeases, RecordsPlace
 from skerry.node.cluster.shared import shared
@@ -59,6 +67,7 @@ class NodeCluster:
         self.manager: ClusterManager | None = None
         self.join_port: JoinPort | None = None
         self.role = role
+        self.name, self.site = config.node.name, config.node.site
         self._config = config
         self._clock = clock
         self._server: NatsServer | None = None
@@ -167,6 +176,12 @@ class NodeCluster:
             elif self.no_quorum_since is None:
                 self.no_quorum_since = self._clock.now()
             await asyncio.sleep(QUORUM_LOOK_S)
+
+    async def until_removed(self) -> None:
+        """Until this node is none of the cluster any more. Raises `RejectedError` then; it has to join anew."""
+        while self.manager is None or not self.manager.removed(self._config.node.name):
+            await beat(QUORUM_LOOK_S)
+        note_removal(self._config)
 
     # what the rest of the node asks
 

@@ -7,9 +7,9 @@ from skerry.cluster import Servers
 from skerry.core import log
 from skerry.node.cluster.book import ServersBook
 from skerry.node.cluster.reach import Reach
+from skerry.node.cluster.shrink import FEW, UPDATE_S
 
-FEW, MANY = 3, 5
-UPDATE_S = 30.0
+MANY = 5
 _log = log.get("cluster")
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from skerry.broker import ALONE, Place, parse_address
-from skerry.cluster import Servers, place_of, read_servers
+from skerry.cluster import JOINED, Servers, place_of, read_servers, write_servers
 from skerry.config import NodeConfig
 from skerry.core.files import replace_synced, sync_names
 from skerry.node.cluster.founding import cluster_folder, kept_port, own_address
@@ -27,6 +27,7 @@ class Seat:
     def __init__(self, config: NodeConfig, seed: str, cluster: NodeCluster) -> None:
         self.quiet = False
         self.folder = cluster_folder(config)
+        self.broker = config.data_dir / "broker"
         self.name = config.node.name
         self._config = config
         self._seed = seed
@@ -41,7 +42,7 @@ class Seat:
             return "promoting"
         servers = read_servers(self.folder)
         if servers is not None:
-            return servers.state
+            return "growing" if servers.state == "growing" else "whole"
         return "alone" if self.founder else "standby"
 
     @property
@@ -60,11 +61,21 @@ class Seat:
         replace_synced(self.folder / name, word.encode())
         sync_names(self.folder)
 
+    def follow(self, node: str) -> None:
+        """Another node has the log alone: this one stands by from now on. A crash in here leaves it to be done again."""
+        joined = self._cluster.joined
+        assert joined is not None
+        joined = self._cluster.joined = msgspec.structs.replace(joined, by=node)
+        replace_synced(self.folder / JOINED, msgspec.json.encode(joined))
+        for name in (PROMOTED, TURN):
+            (self.folder / name).unlink(missing_ok=True)
+        sync_names(self.folder)
+        write_servers(self.folder, None)
+
     def clear_away(self, store: str) -> None:
         """Stores of before: the log is in this one."""
-        broker = self._config.data_dir / "broker"
-        own = (broker / ALONE.store,) if self.founder else ()  # of another it is what it had before it joined
-        for old in (*own, *broker.glob("clustered-*")):
+        own = (self.broker / ALONE.store,) if self.founder else ()  # of another it is what it had before it joined
+        for old in (*own, *self.broker.glob("clustered-*")):
             if old.name != store and old.is_dir():
                 shutil.rmtree(old, ignore_errors=True)
 

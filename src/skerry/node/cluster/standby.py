@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ class StandbyCopy:
         self._next = now + max(LEAST_S, SHARE * (now - began))
         self._last = next((each.last for each in saved if each.name == LOG), 0)
         self.behind = max(0, int((await stream_state(client, LOG))["last_seq"]) - self._last)
+
+    async def take(self, make: Callable[[Path], Awaitable[None]]) -> None:
+        """Have the copy made by another, in place of the one of before."""
+        await make(self._folder / "copy.new")
+        await asyncio.to_thread(self._swap)
 
     def _swap(self) -> None:
         """A crash in here leaves one of the two whole."""

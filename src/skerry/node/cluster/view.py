@@ -1,5 +1,6 @@
 """The cluster as the API sees it: fills `skerry.api.ClusterView`, keeps the last changes, and counts for the metrics."""
 
+import asyncio
 from collections import Counter, deque
 from typing import Any
 
@@ -8,11 +9,13 @@ import msgspec
 from skerry.cluster import Change, ClusterManager, EdgeNode, JoinPort, NodeStatus
 from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.errors import RejectedError, UnavailableError
+from skerry.core.service import beat
 from skerry.node.cluster.growth import Growth
 from skerry.node.cluster.member import NodeCluster
 
 Row = dict[str, Any]
 MOST_CHANGES = 256
+DRAIN_S, LOOK_S = 60.0, 0.1
 _MEND = "set [cluster] enabled = true and start the node again"
 
 
@@ -106,8 +109,27 @@ class ClusterLink:
         await self._heard.resume(node)
 
     async def remove(self, node: str) -> None:
-        await self._heard.remove(node)
+        manager = self._heard
+        if node == self._cluster.name:
+            raise RejectedError("a node does not take itself out", where="cluster", mend="ask another member")
+        await self._growth.judge_removal(node)
+        if any(each.id == node and each.status != NodeStatus.OFFLINE for each in manager.members()):
+            await self._drained(manager, node)
+        await manager.remove(node)
         await self._growth.remove(node)
+
+    async def _drained(self, manager: ClusterManager, node: str) -> None:
+        """Have all that a node does done elsewhere first. Raises `UnavailableError` where that takes too long."""
+        await manager.drain(node)
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while not manager.idle(node):
+                    await beat(LOOK_S)
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"{node} did not give its work away within {DRAIN_S:g} s", where="cluster",
+                mend="see who has room for it; `skerry cluster resume` gives it work again",
+            ) from error  # fmt: skip
 
     def promote(self) -> Row:
         self._manager  # noqa: B018 - raises where there is no cluster

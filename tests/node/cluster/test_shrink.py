@@ -1,0 +1,85 @@
+"""Whether a node may be taken out, and when too few are left: pure; streams of three real servers that come to one."""
+
+from pathlib import Path
+
+import pytest
+
+from skerry.broker import LOG, MIB, api, ensure, log_plan, saved_streams, stream_state, whole
+from skerry.cluster import Servers
+from skerry.core.errors import RejectedError, SkerryError, UnavailableError
+from skerry.node.cluster.shrink import Fewer, copy_frozen, judge_copies, judge_removal, set_longest, to_one, too_few
+from tests.fixtures.nats import put, until
+from tests.fixtures.nats_cluster import Servers as Running
+
+THREE = Servers("s", 3, tuple((name, "10.0.0.1:1") for name in "abc"))
+FIVE = Servers("s", 3, tuple((name, "10.0.0.1:1") for name in "abcde"))
+ONLINE, OFFLINE = ("Online", "node"), ("Offline", "node")
+
+
+@pytest.mark.parametrize(
+    ("servers", "gone", "few"),
+    [(THREE, [], False), (THREE, ["c"], True), (FIVE, ["c"], False), (FIVE, ["a", "b"], False), (FIVE, ["a", "b", "c"], True)],
+)
+def test_when_too_few_are_left(servers: Servers, gone: list[str], few: bool) -> None:
+    assert too_few(servers, gone) == few
+
+
+def test_who_may_be_taken_out() -> None:
+    judge_removal("c", {"a": ONLINE, "b": ONLINE, "c": ONLINE}, THREE)
+    judge_removal("c", {"a": ONLINE, "b": ONLINE, "c": OFFLINE}, THREE)
+    judge_removal("b", {"a": ONLINE, "b": ("Joining", "node")}, None)
+    judge_removal("c", {"a": ONLINE, "b": ("Online", "witness"), "c": ONLINE}, THREE)
+
+
+@pytest.mark.parametrize(
+    ("node", "roles", "servers", "words"),
+    [
+        ("c", {"a": ONLINE, "b": OFFLINE, "c": ONLINE}, THREE, "1 of 3 servers, and no quorum"),
+        ("a", {"a": ONLINE, "b": ("Joining", "node")}, None, "no node would be left"),
+        ("a", {"a": ONLINE, "b": ("Online", "witness")}, None, "no node would be left"),
+        ("e", {"a": ONLINE, "b": ONLINE, "c": OFFLINE, "d": OFFLINE, "e": ONLINE}, FIVE, "2 of 5 servers, and no quorum"),
+    ],
+)
+def test_who_may_not(node: str, roles: dict[str, tuple[str, str]], servers: Servers | None, words: str) -> None:
+    with pytest.raises(RejectedError, match=words):
+        judge_removal(node, roles, servers)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.asyncio
+async def test_streams_come_to_one_server_and_take_nothing_while_they_are_copied(tmp_path: Path) -> None:
+    with Running(tmp_path, 3) as servers:
+        await until(lambda: all(len(each.routes()) == 2 for each in servers.all), 60)
+        client = await servers.all[0].client()
+
+        async def made() -> bool:
+            try:
+                await ensure(client, log_plan(64 * MIB, replicas=3))
+            except SkerryError:
+                return False
+            return True
+
+        await until(made, 60)
+        for at in range(50):
+            await put(client, "$MQTT.msgs.devices.a.x", b"%d" % at)
+        await until(lambda: whole(client, 3), 60)
+        info = await api(client, f"STREAM.INFO.{LOG}")
+        name = info["cluster"]["replicas"][0]["name"]  # not the one that leads it now
+        await judge_copies(client, info["cluster"]["leader"])
+        longest = await to_one(client, name)
+        info = await api(client, f"STREAM.INFO.{LOG}")
+        assert (info["cluster"]["leader"], info["config"]["num_replicas"]) == (name, 1)
+        with pytest.raises(RejectedError, match="not yet whole on the others"):
+            await judge_copies(client, name)
+        plan = Fewer(name, 2, (), longest)
+        await copy_frozen(client, name, plan, tmp_path / "copy")
+        assert await put(client, "$MQTT.msgs.devices.a.x", b"too late") == 0, "it was refused"
+        assert (await stream_state(client, LOG))["last_seq"] == 50
+        saved = saved_streams(tmp_path / "copy")
+        assert saved is not None
+        assert [(each.name, each.messages, each.about["config"]["max_msg_size"]) for each in saved] == [(LOG, 50, longest[LOG])]
+        await set_longest(client, longest, frozen=False)
+        assert await put(client, "$MQTT.msgs.devices.a.x", b"in time") == 51
+        with pytest.raises(UnavailableError, match="another stream was made"):
+            await copy_frozen(client, name, Fewer(name, 2, (), {**longest, "gone": -1}), tmp_path / "copy")
+        client.close()
