@@ -16,9 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from skerry.cluster.agent import Put
 from skerry.cluster.members import NodeStatus
-from skerry.cluster.records import PLAN, Member, Partition, Plan, encode
+from skerry.cluster.records import PLAN, Member, Partition, Plan, Put, encode
 from skerry.core.errors import RejectedError
 from skerry.runtime import ResourceUsage
 from tests.cluster.simulation import Net, Simulation

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from skerry.cluster.agent import Agent, Put
+from skerry.cluster.agent import Agent
 from skerry.cluster.members import Timing
-from skerry.cluster.records import LEADER, MEMBER, PLAN, Entry, Member, Partition, Plan
+from skerry.cluster.records import LEADER, MEMBER, PLAN, Entry, Member, Partition, Plan, Put
 from skerry.runtime import ResourceUsage
 
 POLL_S = 0.4

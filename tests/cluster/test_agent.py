@@ -3,17 +3,20 @@
 import msgspec
 import pytest
 
-from skerry.cluster.agent import Agent, Put
+from skerry.cluster.agent import Agent
 from skerry.cluster.members import NodeStatus, Timing
 from skerry.cluster.records import (
     MOST_MEMBERS,
     MOST_PARTITIONS,
     Entry,
+    Mark,
     Member,
     Office,
     Part,
     Partition,
     Plan,
+    Put,
+    Wish,
     check_name,
     decode,
     encode,
@@ -222,3 +225,53 @@ def test_a_witness_neither_leads_nor_gets_work() -> None:
     assert node.agent.leads(1.1)
     assert {part.node for part in node.agent.plan.parts.values()} == {"b"}
     assert node.agent.view(1.1)["a"].role == "witness"
+
+
+def test_a_leader_gives_way_to_a_node_and_to_no_witness() -> None:
+    desk = Desk()
+    desk.observe(1.0)
+    desk.work(1.0)
+    # a person wants another to lead, and there is only a witness besides
+    desk.put("member.w", encode(Member("w", "third", 1, state="online", role="witness")))
+    desk.put("wish", encode(Wish(1)))
+    desk.observe(1.1)
+    desk.work(1.1)
+    assert desk.agent.leads(1.1)
+    desk.put("member.b", encode(Member("b", "other", 1, state="online")))
+    desk.observe(1.2)
+    assert "leader" in desk.work(1.2)
+    assert not desk.agent.leads(1.2), "it does not take the office again while another can"
+    desk.observe(1.4)
+    desk.work(1.4)
+    assert not desk.agent.leads(1.4)
+
+
+def test_a_drained_box_leads_where_there_is_only_a_witness_besides() -> None:
+    desk = Desk()
+    desk.put("member.w", encode(Member("w", "third", 1, state="online", role="witness")))
+    desk.put("mark.a", encode(Mark(True)))
+    desk.observe(1.0)
+    assert "leader" in desk.work(1.0)
+    assert desk.agent.leads(1.0)
+
+
+def test_who_was_drained_may_be_taken_out_and_who_works_may_not() -> None:
+    desk = Desk(Agent(ME, Timing(), [Partition("p/0"), Partition("p/1")]))
+    desk.put("member.b", encode(Member("b", "other", 1, state="online", holds=("p/1",))))
+    desk.observe(1.0)
+    desk.work(1.0)
+    with pytest.raises(RejectedError, match="b is there and works"):
+        desk.agent.remove("b", 1.1)
+    desk.put("mark.b", encode(Mark(True)))
+    desk.observe(1.2)
+    assert not desk.agent.idle("b")
+    with pytest.raises(RejectedError, match="b is there and works"):
+        desk.agent.remove("b", 1.2)
+    desk.put("member.b", encode(Member("b", "other", 1, state="online", seen=99)))
+    desk.observe(1.3)
+    desk.work(1.3)
+    desk.put("plan", encode(Plan(100, 1, {"p/0": Part("a", 1), "p/1": Part("a", 1)})))
+    desk.observe(1.4)
+    assert desk.agent.idle("b")
+    desk.take(desk.agent.remove("b", 1.4), 1.4)
+    assert list(desk.agent.view(1.5)) == ["a"]

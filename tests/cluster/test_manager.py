@@ -128,8 +128,20 @@ async def test_watch_tells_all_in_order(start: Start) -> None:
         assert told[:2] == [("joined", "a", "Online"), ("leader", "a", "a")]
         assert await a.step_down()
         await until(lambda: a.epoch == 2 and a.leads)
-        assert not await b.step_down()
         task.cancel()
+
+
+@pytest.mark.asyncio
+async def test_who_leads_steps_down_wherever_it_is_asked(start: Start) -> None:
+    async with start("a") as a:
+        await a.elect_leader()
+        async with start("b") as b:
+            await until(lambda: b.leader == "a" and [node.status for node in a.members()] == [NodeStatus.ONLINE] * 2)
+            assert await b.step_down(), "b asks, a does it"
+            await until(lambda: a.leader == b.leader == "b")
+            assert await b.step_down()
+            await until(lambda: a.leader == b.leader == "a")
+            assert a.epoch == 3
 
 
 @pytest.mark.asyncio

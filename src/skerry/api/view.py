@@ -119,7 +119,7 @@ class ClusterView(Protocol):
         ...
 
     async def step_down(self) -> Row:
-        """Give the office up. Raises `RejectedError` where this node does not lead."""
+        """Have who leads give the office up. Raises `UnavailableError` where nobody does."""
         ...
 
     def promote(self) -> Row:

@@ -173,10 +173,10 @@ def _sentence(change: dict[str, Any]) -> str:
 
 @app.command("step-down")
 def step_down(context: typer.Context) -> None:
-    """Give the leader's office up; another takes it. Ask the node that leads."""
+    """Have who leads give the office up; another takes it."""
     here = session(context)
     answer = here.client(ANSWER_S).post(f"{_CLUSTER}/step-down")
-    here.show(answer, lambda paper: paper.line("this node does not lead any more; another takes the office"))
+    here.show(answer, lambda paper: paper.line("who led does not lead any more; another takes the office"))
 
 
 @app.command()

@@ -21,27 +21,21 @@ from skerry.cluster.records import (
     MOST_MEMBERS,
     MOST_PARTITIONS,
     PLAN,
+    WISH,
     Entry,
     Mark,
     Member,
     Office,
     Partition,
     Plan,
+    Put,
+    Wish,
     decode,
     encode,
 )
 from skerry.core.errors import RejectedError
 
 _NOBODY = Office("", 0, 0)
-
-
-class Put(msgspec.Struct, frozen=True):
-    """A write: only if the key still has this revision (0: there is none)."""
-
-    key: str
-    value: bytes
-    revision: int
-    began: float
 
 
 class Agent:
@@ -68,6 +62,7 @@ class Agent:
         self._members: dict[str, Member] = {}
         self._marks: dict[str, Mark] = {}
         self._office = _NOBODY
+        self._wish = Wish()
         self._plan = Plan()
         self._presence = Presence(timing)
         self._first: dict[str, int] = {}
@@ -118,6 +113,8 @@ class Agent:
             self._marks[key.removeprefix(MARK)] = decode(Mark, entry, key) or Mark()
         elif key == LEADER:
             self._office = decode(Office, entry, key) or _NOBODY
+        elif key == WISH:
+            self._wish = decode(Wish, entry, key) or Wish()
         elif key == PLAN:
             self._plan = decode(Plan, entry, key) or Plan()
 
@@ -271,18 +268,20 @@ class Agent:
         """Whether it would lead: nodes in maintenance only where there is no other."""
         if self._me.role != "node" or not self.ready or self.leaving:
             return False
-        view = self.view(now)
-        own = view.get(self._me.id)
-        return own is not None and (
-            own.status == NodeStatus.ONLINE or not any(node.status == NodeStatus.ONLINE for node in view.values())
-        )
+        if self._stepped_down >= self._office.epoch and self._may_lead(now) - {self._me.id}:
+            return False  # another is to take it
+        own = self.view(now).get(self._me.id)
+        return own is not None and (own.status == NodeStatus.ONLINE or not self._may_lead(now))
 
     def _step_aside(self, now: float) -> Put | None:
-        """A leader that is to be taken out of service makes room, if another can lead."""
-        if not self.leaving and not self._marks.get(self._me.id, Mark()).maintenance:
+        """A leader that is to be taken out of service, or that a person wants no more, makes room, if another can lead."""
+        wanted = self._wish.epoch != self._office.epoch and not self._marks.get(self._me.id, Mark()).maintenance
+        if wanted and not self.leaving:
             return None
-        others = [node for node in self.view(now).values() if node.id != self._me.id and node.status == NodeStatus.ONLINE]
-        return self.step_down(now) if others else None
+        return self.step_down(now) if self._may_lead(now) - {self._me.id} else None
+
+    def _may_lead(self, now: float) -> set[str]:
+        return {node.id for node in self.view(now).values() if node.status == NodeStatus.ONLINE and node.role == "node"}
 
     def step_down(self, now: float) -> Put | None:
         """The write that gives the office up; None where it has none to give. It does not lead from now on."""
@@ -290,6 +289,10 @@ class Agent:
             return None
         self._stepped_down = self._office.epoch
         return self._resignation(now)
+
+    def want_another(self, now: float) -> Put | None:
+        """The write that asks who leads to give the office up; None where nobody does."""
+        return self._put(WISH, encode(Wish(self._office.epoch)), now) if self.leader(now) else None
 
     def _resignation(self, now: float) -> Put:
         return self._put(LEADER, encode(Office("", 0, self._office.epoch)), now)

@@ -10,13 +10,13 @@ from types import TracebackType
 from typing import Self
 
 from skerry.broker import parse_address
-from skerry.cluster.agent import Agent, Put
+from skerry.cluster.agent import Agent
 from skerry.cluster.beacon import Found
 from skerry.cluster.config import ClusterConfig
 from skerry.cluster.discovery import Discovery, ask_seeds
 from skerry.cluster.leases import Leases, leases_of
 from skerry.cluster.members import Change, EdgeNode, NodeStatus, changes
-from skerry.cluster.records import Member, Partition
+from skerry.cluster.records import Member, Partition, Put
 from skerry.core import log
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import FencedError, OverloadedError, SkerryError, UnavailableError
@@ -324,13 +324,21 @@ class ClusterManager:
         return True
 
     async def step_down(self) -> bool:
-        """Give the office up, if this node has it: whether it had."""
+        """Have who leads give the office up, this node or another: whether one did. Raises `UnavailableError` without a quorum."""
         put = self._agent.step_down(self._now())
         if put is None:
-            return False
+            return await self._have_stepped_down()
         with suppress(FencedError, UnavailableError):  # the agent writes it again until it is known
             await self._write(put)
         self._bell.ring()
+        return True
+
+    async def _have_stepped_down(self) -> bool:
+        epoch = self.epoch
+        if self.leader is None:
+            return False
+        await self._order(lambda: self._agent.want_another(self._now()))
+        await self._until(lambda: self.epoch != epoch or self.leader is None, ORDER_S, "the leader has not stepped down")
         return True
 
     async def _order(self, make: Callable[[], Put | None]) -> None:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 MOST_MEMBERS = 128
 MOST_PARTITIONS = 4096
 MEMBER, MARK = "member.", "mark."
-LEADER, PLAN = "leader", "plan"
+LEADER, PLAN, WISH = "leader", "plan", "wish"
 Role = Literal["node", "witness"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
@@ -27,6 +27,15 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     value: bytes
     revision: int
+
+
+class Put(msgspec.Struct, frozen=True):
+    """A write: only if the key still has this revision (0: there is none)."""
+
+    key: str
+    value: bytes
+    revision: int
+    began: float
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -95,6 +104,12 @@ class Mark(msgspec.Struct, frozen=True):
     """What a person wants of a node."""
 
     maintenance: bool = False
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """A person wants another to lead than who does in this epoch."""
+
+    epoch: int = 0
 
 
 def encode(record: msgspec.Struct) -> bytes:

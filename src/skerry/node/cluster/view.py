@@ -138,11 +138,9 @@ class ClusterLink:
         return {"promoted": True, "copied": copied["copied"], "behind": copied["behind"]}
 
     async def step_down(self) -> Row:
-        manager = self._manager
+        manager = self._heard
         if not await manager.step_down():
-            raise RejectedError(
-                f"this node does not lead; {manager.leader or 'nobody'} does", where="cluster", mend="ask the node that leads"
-            )
+            raise UnavailableError("nobody leads now", where="cluster", mend="try again in some seconds")
         return {"stepped_down": True, "epoch": manager.epoch}
 
 
