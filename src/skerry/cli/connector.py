@@ -66,7 +66,7 @@ async def _look(config: "NodeConfig", spec: "ConnectorSpec") -> str:
 
     from skerry.connector import Place, open_connector  # late: it loads the kind's library
 
-    connector = open_connector(spec, Place(spec.name, config.node.name, config.node.site, config.base))
+    connector = open_connector(spec, Place(spec.name, config.node.name, config.node.site, config.base, data=config.data_dir))
     try:
         async with asyncio.timeout(TEST_S):
             return await connector.test()

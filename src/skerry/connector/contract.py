@@ -57,6 +57,7 @@ class Place(msgspec.Struct, frozen=True):
 
     Attributes:
         base: what relative paths start from. twins: connectors that bring in from where this one brings out to.
+        data: where it may keep files of its own; None: below `base`.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Place(msgspec.Struct, frozen=True):
     site: str = "site"
     base: Path = Path()
     twins: tuple[str, ...] = ()
+    data: Path | None = None
 
 
 @runtime_checkable

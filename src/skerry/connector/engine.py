@@ -81,7 +81,8 @@ class Engine:
 
     async def _once(self, spec: ConnectorSpec, client: WireClient, report: ConnectorReport) -> None:
         given = self._given
-        place = Place(spec.name, given.node, given.site, Path(given.base), twins_of(spec, given.connectors))
+        own = Path(given.data) if given.data else None
+        place = Place(spec.name, given.node, given.site, Path(given.base), twins_of(spec, given.connectors), own)
         connector = open_connector(spec, place)
         self._open[spec.name] = connector
         try:

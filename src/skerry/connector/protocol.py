@@ -10,6 +10,7 @@ class Assignment(msgspec.Struct, frozen=True):
 
     Attributes:
         base: what relative paths start from. longest: bytes of a payload that the broker takes.
+        data: the node's data directory.
     """
 
     node: str
@@ -17,6 +18,7 @@ class Assignment(msgspec.Struct, frozen=True):
     base: str
     longest: int
     connectors: tuple[ConnectorSpec, ...]
+    data: str = ""
 
 
 class Broker(msgspec.Struct, frozen=True):

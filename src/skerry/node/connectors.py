@@ -52,7 +52,8 @@ class NodeConnectors(ConnectorProcess):
         doors = [spec for spec in self._specs if spec.enabled and (spec.kind, spec.direction) == PUSHED]
         self._doors = {spec.name: open_connector(spec, replace(place, name=spec.name)) for spec in doors}
         self._reports = {name: self._reports.get(name, ConnectorReport()) for name in self._doors}
-        given = Assignment(config.node.name, config.node.site, str(config.base), config.broker.max_payload_bytes, running)
+        node, longest = config.node, config.broker.max_payload_bytes
+        given = Assignment(node.name, node.site, str(config.base), longest, running, str(config.data_dir))
         self.assign(given if running else None)
 
     def lowest(self, durable: int | None) -> int | None:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +11,7 @@ import msgspec
 
 from skerry.connector.contract import Batch, Connector, Place
 from skerry.connector.credentials import check_url, read_secret
+from skerry.connector.kinds.opcua_security import Level, Safe, Security
 from skerry.connector.mapping import check_template, fill
 from skerry.connector.polling import Polled, Value, look, poll
 from skerry.core.clock import to_rfc3339
@@ -36,12 +38,13 @@ class NodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One server, and who logs in there."""
+    """One server, and who logs in there. `cert`: a file with the one certificate that it may have."""
 
     name: str
     url: str
     username: str = ""
     password_file: str = ""
+    cert: str = ""
 
     def __post_init__(self) -> None:
         check_url(self.url, ("opc.tcp",))
@@ -50,7 +53,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Servers that have the same nodes; `{device}` of `topic` is a server's name."""
+    """Servers that have the same nodes; `{device}` of `topic` is a server's name. `security`, `cert`, `key`, `trusted`: see
+    `Security`."""
 
     servers: tuple[ServerSettings, ...]
     nodes: tuple[NodeSettings, ...]
@@ -58,8 +62,16 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     topic: str = "devices/{device}/values"
     poll: str = "1s"
     timeout: str = "5s"
+    security: Level = "none"
+    cert: str = ""
+    key: str = ""
+    trusted: str = ""
 
     def __post_init__(self) -> None:
+        if self.security == "none" and (self.cert or self.key or self.trusted or any(each.cert for each in self.servers)):
+            raise ConfigError("certificates are of no use without it", where="security", allowed="sign, encrypt")
+        if bool(self.cert) != bool(self.key):
+            raise ConfigError("certificate and key go together", where="key" if self.cert else "cert", mend="name both, or none")
         check_template(self.topic, "topic", ("device", "name"))
         for key, few, most in (("servers", self.servers, MOST_SERVERS), ("nodes", self.nodes, MOST_NODES)):
             names = [each.name for each in few]
@@ -80,6 +92,8 @@ class _Asked:
         self._settings = settings
         self._place = place
         self._timeout = parse_duration(settings.timeout) / 1e6
+        own = Security(settings.security, settings.cert, settings.key, settings.trusted)
+        self._safe = Safe(own, place) if settings.security != "none" else None
         self._client: Client | None = None
         self._names: dict[str, str] = {}
         self._changed: dict[str, Value] = {}
@@ -116,7 +130,8 @@ class _Asked:
             if self._server.username:
                 client.set_user(self._server.username)
                 client.set_password(await asyncio.to_thread(read_secret, self._place.base, self._server.password_file))
-            await client.connect()
+            async with self._safe.over(client, self._server.name, self._server.cert) if self._safe else nullcontext():
+                await client.connect()
             self._client = client
             if self._settings.mode == "subscribe":
                 await self._subscribe(client)
