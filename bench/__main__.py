@@ -26,6 +26,7 @@ from bench.systems import ROOT
 from bench.tls import ROWS as TLS
 from bench.uplink import ROWS as UPLINK
 from bench.uplink_p99 import ROWS as UPLINK_P99
+from bench.uplink_wire import ROWS as UPLINK_WIRE
 
 GROUPS = {
     "main": MAIN_JOB,
@@ -33,7 +34,7 @@ GROUPS = {
     "devices": {**LOGINS, **REFUSALS, **TLS},
     "storage": {**STORAGE, "millions": millions},
     "runtime": {**RUNTIME, **LEAK},
-    "uplink": {**UPLINK, **UPLINK_P99},
+    "uplink": {**UPLINK, **UPLINK_P99, **UPLINK_WIRE},
     "cluster": CLUSTER,
     "page": PAGE,
 }

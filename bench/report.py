@@ -81,8 +81,10 @@ ABOUT = {
         "Medians of the rounds. The peer is each message published by itself at QoS 1 and acknowledged before the next, over the",
         "same kind of connection to the same nats-server. Bytes of both directions, with 52 for the headers of each segment, which",
         "the kernel counts; the ratio is how many times less the uplink takes. `uplink-raw`: a node with 50 devices, three values",
-        "of two decimals, and all that goes over its link. `uplink-demo`: ten minutes of the demo's pump station, an envelope for",
-        "each event and each minute, published as the node would.",
+        "of two decimals, and all that goes over its link. `uplink-demo`: ten minutes of the demo's pump station, its alarms and",
+        "roll-ups in envelopes as a node closes them, published one after the other. `uplink-wire`: the same in real time, the",
+        "pumps, the node and the centre's broker on machines (network namespaces) of their own; the peer is what the pumps'",
+        "interface carried, skerry what the centre's did, with Ethernet headers and all else that comes by.",
     ],
     "cluster": [
         "# Measured: cluster",

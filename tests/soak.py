@@ -3,7 +3,8 @@
 `node`: rounds of load, each by new devices, with processes killed or stopped at random moments; after each round every message that
 was acknowledged is looked for in the windows. `store`: a writer is killed, its power is cut, its calls fail; what it had
 acknowledged is looked for. `history`: days of a hundred channels, each query beside numpy's. `steady`: a load under which no
-process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent.
+process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent. `link`: the
+same on two machines (network namespaces), with all that a wire, a portal and a bad centre do, and what that costs the node itself.
 `scenarios`: those of `skerry demo`. `bundles`: a node is killed while a bundle is applied to it. `tutorial`: docs/tutorial.md
 in a fresh Debian (as root, with debootstrap).
 `cluster`: the simulation, and three machines' servers and members. `nodes`: three whole nodes, or more, each a machine of a
@@ -38,7 +39,7 @@ from tests.fixtures.node import RunningNode
 from tests.inference.networks import report
 from tests.mqtt import soak as clients
 from tests.store import soak as stores
-from tests.system import bundle_soak, scenario_soak, uplink_soak
+from tests.system import bundle_soak, link_soak, scenario_soak, uplink_soak
 from tests.system import steady as unchanging
 from tests.system.accounts import BOTH, EVERY, ONCE, Account, check, settle
 from tests.system.fleet import Device, Fleet
@@ -202,6 +203,11 @@ def uplink(folder: Path, given: argparse.Namespace) -> bool:
     return _told(lambda: uplink_soak.faults(folder, given.seed, given.minutes, say))
 
 
+def link(folder: Path, given: argparse.Namespace) -> bool:
+    """The part "link"; whether all was right."""
+    return _told(lambda: link_soak.links(folder, given.seed, say))
+
+
 def mqtt(folder: Path, given: argparse.Namespace) -> bool:
     """The part "mqtt"; whether all was right."""
     return _told(lambda: clients.kills(folder, given.seed, max(1, given.kills // 3), say))
@@ -248,7 +254,7 @@ def steady(folder: Path, given: argparse.Namespace) -> bool:
 
 PARTS = {
     "node": node, "store": store, "history": history, "cluster": cluster, "nodes": nodes, "steady": steady, "uplink": uplink,
-    "mqtt": mqtt, "scenarios": scenarios, "bundles": bundles, "tutorial": tutorial,
+    "link": link, "mqtt": mqtt, "scenarios": scenarios, "bundles": bundles, "tutorial": tutorial,
 }  # fmt: skip
 
 

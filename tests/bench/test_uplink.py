@@ -3,7 +3,24 @@
 import asyncio
 import json
 
-from bench.uplink import DEVICES, EACH, SEGMENT, Meter, Wire, broker, bytes_of, demo_messages, raw_messages, saved
+from bench.uplink import (
+    DEVICES,
+    EACH,
+    SEGMENT,
+    Meter,
+    Wire,
+    as_they_leave,
+    broker,
+    bytes_of,
+    demo_messages,
+    raw_messages,
+    saved,
+)
+from bench.uplink_wire import KINDS, node_of
+from skerry.core.settings import build
+from skerry.uplink import UplinkConfig, encode_envelope
+from skerry.uplink.envelope import read_envelope
+from skerry.uplink.item import Item
 
 
 def test_raw_messages_are_of_devices_in_turn() -> None:
@@ -41,6 +58,26 @@ def test_bytes_are_those_of_both_directions_with_headers() -> None:
         seen, told = asyncio.run(through())
         assert abs(seen - told) <= 2 * SEGMENT
         assert seen >= 113 + 2 * SEGMENT
+
+
+def test_alarms_leave_at_once_and_then_together() -> None:
+    items = [
+        (number, Item("event", "alarm", f"e{number}", "p", at * 1_000_000, 1, b"x"))
+        for number, at in enumerate((10, 15, 39, 41, 90))
+    ]
+    envelope = encode_envelope("n", "s", "e", "alarm", items)
+    for alarms, groups in (("30s", [1, 2, 1, 1]), ("0s", [1] * 5), ("1h", [1, 4])):
+        settings: UplinkConfig = build(UplinkConfig, {"batch": {"alarms": alarms}}, "uplink")
+        found = [read_envelope(each).items for each in as_they_leave([envelope], settings)]
+        assert [len(each) for each in found] == groups
+        assert [item for each in found for item in each] == items
+
+
+def test_the_node_on_the_wire_is_the_demo_s_and_sends_its_alarms() -> None:
+    for more in KINDS.values():
+        text = node_of("mqtt://10.0.0.1:1883", more)
+        assert text.count('"uplink"]') == 1
+        assert more in text
 
 
 def test_the_ratio_says_how_many_times_less() -> None:

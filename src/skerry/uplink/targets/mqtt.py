@@ -15,6 +15,8 @@ from skerry.uplink.credentials import read_credentials
 from skerry.uplink.targets.target import TIMEOUT_S, Place, TakeCommand
 
 PROBE_S = 10.0
+KEEP_ALIVE_S = 60
+"""A link that is half open is noticed by the next envelope too; pings cost more than envelopes where little leaves."""
 _log = log.get("uplink")
 
 
@@ -63,7 +65,7 @@ class MqttTarget:
             client_id=f"skerry-uplink-{place.site}-{place.node}"[:64],
             username=known.username or (place.node if known.token else None),
             password=secret,
-            keep_alive=20,
+            keep_alive=KEEP_ALIVE_S,
             clean_session=not place.commands,
             connect_timeout=TIMEOUT_S / 2,
             max_in_flight=16,
