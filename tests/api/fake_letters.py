@@ -12,9 +12,7 @@ class FakeLetters:
 
     letters: dict[str, list[Row]]
 
-    async def deadletters(
-        self, pipeline: str, limit: int, after: str | None, which: LetterFilter
-    ) -> tuple[list[Row], str | None]:
+    async def deadletters(self, pipeline: str, limit: int, after: str | None, which: LetterFilter) -> tuple[list[Row], str | None]:
         begin = int(after or 0)
         rows = [row for row in self.letters[pipeline] if self._takes(row, which)]
         return rows[begin : begin + limit], str(begin + limit) if begin + limit < len(rows) else None

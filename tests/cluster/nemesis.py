@@ -110,21 +110,19 @@ class Nemesis:
 
     # faults: each is done, lasts, and is over
 
-    def _now(self) -> None:
-        """It has been struck: what is made from now on counts."""
-        self._made, self._struck = time.time(), time.monotonic()
+    def _since(self, struck: float) -> None:
+        """It was struck at that moment: what is made from then on counts."""
+        self._struck, self._made = struck, time.time() - (time.monotonic() - struck)
 
-    def _last(self, *seconds: float) -> None:
-        self._now()
+    def _last(self, *seconds: float, since: float | None = None) -> None:
+        self._since(time.monotonic() if since is None else since)
         time.sleep(min(self._longest, self._rng.choice(seconds)))
 
     def _kill_worker(self, name: str) -> None:
-        self.boxes.kill(name, "worker")
-        self._now()
+        self._since(self.boxes.kill(name, "worker"))
 
     def _kill_server(self, name: str) -> None:
-        self.boxes.kill(name, "nats-server")
-        self._now()
+        self._since(self.boxes.kill(name, "nats-server"))
 
     def _kill_agent(self, name: str) -> None:
         self._kill_and_begin(name, "agent")
@@ -133,8 +131,7 @@ class Nemesis:
         self._kill_and_begin(name, "all")
 
     def _kill_and_begin(self, name: str, role: str) -> None:
-        self.boxes.kill(name, role)
-        self._last(0.0, 5.0, 12.0)
+        self._last(0.0, 5.0, 12.0, since=self.boxes.kill(name, role))
         self.boxes[name].begin()
 
     def _stop(self, name: str) -> None:
@@ -143,8 +140,7 @@ class Nemesis:
         self.boxes.resume(name)
 
     def _power_cut(self, name: str) -> None:
-        self.boxes.power_cut(self._rng.choice((0.0, 2.0)))
-        self._now()
+        self._since(self.boxes.power_cut(self._rng.choice((0.0, 2.0))))
 
     def _wrong_clock(self, name: str) -> None:
         self.boxes.set_clock(name, self._rng.choice(("-1h", "-3s", "3s", "1h")))

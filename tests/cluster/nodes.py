@@ -182,9 +182,9 @@ class Boxes:
 
     # faults
 
-    def kill(self, name: str, role: str = "all") -> None:
-        """kill -9 of a role of a node, or of all of it, as when its power is cut."""
-        self[name].kill(role)
+    def kill(self, name: str, role: str = "all") -> float:
+        """kill -9 of a role of a node, or of all of it, as when its power is cut; the moment of that, by the monotonic clock."""
+        return self[name].kill(role)
 
     def pause(self, name: str) -> None:
         """All processes of a node stand still."""
@@ -199,13 +199,13 @@ class Boxes:
         """The clock of a node's own processes is wrong by so much (a duration), or right again (0s)."""
         (self[name].folder / CLOCK).write_text(offset)
 
-    def power_cut(self, seconds: float = 0.0) -> None:
-        """All of all nodes at once, and after some seconds all start again."""
-        for name in self.names:
-            self[name].kill("all")
+    def power_cut(self, seconds: float = 0.0) -> float:
+        """All of all nodes at once, and after some seconds all start again; the moment when the last was killed."""
+        struck = max([self.kill(name) for name in self.names])
         time.sleep(seconds)
         for name in self.names:
             self[name].begin()
+        return struck
 
     # the reckoning
 

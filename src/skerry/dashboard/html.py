@@ -105,7 +105,11 @@ def pill(word: object, tone: str = "") -> Html:
 
 
 def table(
-    caption: str, heads: Sequence[str], rows: Sequence[Sequence[object]], numbers: Iterable[int] = (), look: str = "",
+    caption: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    numbers: Iterable[int] = (),
+    look: str = "",
     keys: Sequence[str] = (),
 ) -> Html:
     """A table that becomes a list of cards on a phone. `numbers`: columns set to the right. `look`: a class of its own. `keys`: of
@@ -114,7 +118,8 @@ def table(
     head = h("tr", *[h("th", text, scope="col", class_="num" if at in right else None) for at, text in enumerate(heads)])
     body = [
         h(
-            "tr", *[h("td", cell, class_="num" if at in right else None, data_label=heads[at]) for at, cell in enumerate(row)],
+            "tr",
+            *[h("td", cell, class_="num" if at in right else None, data_label=heads[at]) for at, cell in enumerate(row)],
             data_key=keys[number] if keys else None,
         )
         for number, row in enumerate(rows)

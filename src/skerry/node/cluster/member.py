@@ -298,8 +298,13 @@ class NodeCluster:
             "no_quorum_since": self.no_quorum_text,
             "address": cluster_config(self._config).address,
             "members": [
-                {"id": node.id, "address": node.address, "status": str(node.status), "capabilities": list(node.capabilities),
-                 "role": node.role}
+                {
+                    "id": node.id,
+                    "address": node.address,
+                    "status": str(node.status),
+                    "capabilities": list(node.capabilities),
+                    "role": node.role,
+                }
                 for node in members
             ],
             "partitions": manager.holders(),
