@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skerry.broker import WireClient, store_all
+from skerry.broker import StreamPlan, WireClient, ensure, read_page, store_all
 from skerry.core.clock import SECOND, Clock, ManualClock, SystemClock
 from skerry.core.service import cancel_and_wait
 from skerry.core.settings import build
@@ -225,3 +225,34 @@ async def test_a_test_without_a_centre_says_why(server: NatsServer, client: Wire
         await until(lambda: found.report().tested.number == 1, 20)
         assert not found.report().tested.ok
         assert "it is not there; plug in the stick" in found.report().tested.sentence
+
+
+async def test_a_central_nats_server_has_all_over_a_cut_and_its_death(
+    server: NatsServer, client: WireClient, tmp_path: Path
+) -> None:
+    (tmp_path / "central").mkdir()
+    credentials = tmp_path / "centre.creds"
+    credentials.touch(0o600)
+    credentials.write_text('username = "agent"\npassword = "pw"\n')
+    with NatsServer(tmp_path / "central") as central:
+        reading = await central.client()
+        await ensure(reading, StreamPlan("central", ("uplink.>",), 16 << 20, "new"))
+        async with RoughLink(central.port) as link:
+            more = {"kind": "nats", "url": f"nats://127.0.0.1:{link.port}", "credentials": credentials.name}
+            async with engine(server, tmp_path, **more) as found:
+                for at in range(40):
+                    await sample(client, at, float(at))
+                    if at == 10:
+                        link.cut()
+                    elif at == 20:
+                        link.mend()
+                    elif at == 30:
+                        reading.close()
+                        central.kill()
+                        central.start()
+                await until(lambda: found.report().caught_up and not found.report().lanes["bulk"].waiting, 60)
+        reading = await central.client()
+        records = [record for each in await read_page(reading, "central", "uplink.>", 0) for record in decode(each.payload)]
+        once = {(record.sequence, record.index): record.values["x"] for record in records if record.kind == "raw"}
+        assert [once[place] for place in sorted(once)] == [float(at) for at in range(40)]
+        reading.close()

@@ -156,6 +156,24 @@ async def test_nats_with_tls_and_a_token(tmp_path: Path) -> None:
                 await target.send(ENVELOPE)
 
 
+async def test_nats_needs_leave_for_its_own_subjects_alone(tmp_path: Path) -> None:
+    """As docs/uplink.md says them."""
+    allowed = '{ publish: ["uplink.shore.rock"], subscribe: ["uplink-commands.shore.rock", "_INBOX.>"] }'
+    rock = f"{{ user: rock, password: pw, permissions: {allowed} }}"
+    config = f"authorization {{ users: [ {rock}, {{ user: centre, password: pw }} ] }}\n"
+    with nats_server(tmp_path, config) as port:
+        await until_listens(port)
+        centre = await WireClient.connect("127.0.0.1", port, "centre", "pw", "centre")
+        await ensure(centre, StreamPlan("central", ("uplink.>",), 1 << 20, "new"))
+        login = 'username = "rock"\npassword = "pw"'
+        async with opened("nats", f"nats://127.0.0.1:{port}", tmp_path, login, commands=True) as (target, taken):
+            await target.send(ENVELOPE)
+            assert await stored(centre) == [ENVELOPE]
+            centre.publish(b"uplink-commands.shore.rock", b"order")
+            await until(lambda: taken == [b"order"], 30)
+        centre.close()
+
+
 async def until_listens(port: int) -> None:
     async with asyncio.timeout(20):
         while True:
