@@ -8,13 +8,14 @@ from skerry.core.lazy import lazy
 if TYPE_CHECKING:
     from skerry.api.service import Api
     from skerry.api.tokens import TokenStore
-    from skerry.api.view import ClusterView, NodeView
+    from skerry.api.view import BundlesView, ClusterView, NodeView
     from skerry.api.witness import WitnessHandlers
 
 __getattr__ = lazy(
     __name__,
     {
         "Api": "service",
+        "BundlesView": "view",
         "ClusterView": "view",
         "NodeView": "view",
         "WitnessHandlers": "witness",
@@ -23,5 +24,5 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "Api", "ApiConfig", "ClusterView", "NodeView", "TokenStore", "WitnessHandlers",
+    "Api", "ApiConfig", "BundlesView", "ClusterView", "NodeView", "TokenStore", "WitnessHandlers",
 ]  # fmt: skip

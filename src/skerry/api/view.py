@@ -59,7 +59,8 @@ class BundlesView(Protocol):
 
     async def shown(self) -> Row:
         """`{bundles, active, trial, history}`; a bundle is `{id, name, version, needs, models, pipelines, connectors, state,
-        signers}`, a trial `{id, bundle, at, phase, seconds_left, reason}`, of the history `{at, id, bundle, what, reason}`."""
+        signers}`, a trial `{id, bundle, at, phase, seconds_left, reason}`, of the history `{at, id, bundle, what, reason}`.
+        In a cluster `nodes` besides: `{node, status, number, active, title, phase, failed}` each."""
         ...
 
     async def upload(self, content: bytes, file: str = "") -> Row:

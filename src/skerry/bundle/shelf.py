@@ -29,6 +29,7 @@ FORMAT = 1
 HISTORY = 50
 PAST = 20
 _DRAFT = ".draft-"
+CUT_SHORT = "the node ended within the probation"
 _MEND = "go back with `skerry bundle rollback`, or upload the bundle again"
 Row = dict[str, Any]
 
@@ -134,6 +135,14 @@ class Shelf:
             shutil.rmtree(draft, ignore_errors=True)
         return file.id
 
+    def pack(self, id: str, path: Path) -> None:
+        """Write a bundle that is here to a file again, as others take it in. Raises `CorruptError`, `RejectedError`."""
+        from skerry.bundle.archive import write_bundle  # late: few nodes hand bundles on
+
+        data = self._data(id)
+        files = {member.sha256: self.folder(id) / member.name for member in check_manifest(data).members}
+        write_bundle(path, data, self._signatures(id), files)
+
     def verify(self, id: str, trusted: Sequence[bytes]) -> str:
         """Check a bundle where it lies, every byte of it: the fingerprint of who signed it. Raises as `install` does."""
         data = self._data(id)
@@ -217,9 +226,8 @@ class Shelf:
         trial = self.read().trial
         if trial is None:
             return ""
-        reason = "the node ended within the probation"
-        self.take_back(reason)
-        return f"bundle {trial.id[:12]} was rolled back: {reason}"
+        self.take_back(CUT_SHORT)
+        return f"bundle {trial.id[:12]} was rolled back: {CUT_SHORT}"
 
     def collect(self, keep: int) -> None:
         """Delete all but the newest bundles, the active one, and those that a rollback goes to."""

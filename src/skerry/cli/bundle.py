@@ -189,12 +189,22 @@ def list_(context: typer.Context) -> None:
             for row in answer["bundles"]
         ]  # fmt: skip
         paper.table(["id", "name", "version", "state", "models", "pipelines", "signed by"], rows)
+        if answer.get("nodes"):
+            paper.line()
+            shown = [(node["node"], node["status"], *_on(node)) for node in answer["nodes"]]
+            paper.table(["node", "status", "bundle", "is"], shown)
         for row in answer["history"][-10:]:
             paper.line(clean(f"{row['at']}  {row['bundle']}  {row['what']}{': ' + row['reason'] if row['reason'] else ''}"))
         if not answer["bundles"]:
             paper.line("no bundle: skerry.toml alone counts")
 
     here.show(answer, draw)
+
+
+def _on(node: dict[str, Any]) -> tuple[str, str]:
+    """Which bundle a node of a cluster is on, and how it is doing with it."""
+    bundle = f"{node['title']} ({node['active'][:12]})" if node["active"] else "skerry.toml alone"
+    return bundle, f"did not take it: {node['failed']}" if node["failed"] else node["phase"] or "settled"
 
 
 def _stored(here: Session) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class NodeBundles:
             began = self._clock.monotonic()
             before = Marks(room=dead_letters)
             self._attempt = Attempt(found, title, self._clock.now(), began, time, section.come_up_us, before=before)
-            return self._trial() or {}
+            return self.trial() or {}
 
     async def rollback(self) -> Row:
         """Go back to what was active before; what is active now: `{active}`, empty for skerry.toml alone.
@@ -302,7 +302,8 @@ class NodeBundles:
                         found[name] = found.get(name, 0) + each.errors + each.nan
         return found
 
-    def _trial(self) -> Row | None:
+    def trial(self) -> Row | None:
+        """What is being applied: `{id, bundle, at, phase, seconds_left, reason}`."""
         attempt = self._attempt
         if attempt is None:
             return None
@@ -315,7 +316,7 @@ class NodeBundles:
         """What the API answers."""
         state = self._shelf.read()
         rows = await asyncio.to_thread(self._shelf.rows)
-        return {"bundles": rows, "active": state.active or None, "trial": self._trial(), "history": state.history}
+        return {"bundles": rows, "active": state.active or None, "trial": self.trial(), "history": state.history}
 
     def status(self) -> Row | None:
         """What `status` says: the active bundle and what is being applied; None where there never was one."""
@@ -323,11 +324,11 @@ class NodeBundles:
             state = self._shelf.read()
             title = self._shelf.manifest(state.active).title if state.active else None
         except CorruptError as error:
-            return {"active": None, "id": None, "trial": self._trial(), "last": None, "trouble": str(error)}
+            return {"active": None, "id": None, "trial": self.trial(), "last": None, "trouble": str(error)}
         if not state.history and self._attempt is None:
             return None
         last = state.history[-1] if state.history else None
-        return {"active": title, "id": state.active or None, "trial": self._trial(), "last": last}
+        return {"active": title, "id": state.active or None, "trial": self.trial(), "last": last}
 
     def warnings(self) -> list[str]:
         """That the last bundle did not stay, and why."""

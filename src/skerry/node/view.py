@@ -26,6 +26,7 @@ from skerry.node.tracing import trace
 from skerry.pipeline import LetterFilter
 
 if TYPE_CHECKING:
+    from skerry.api import BundlesView
     from skerry.node.life import Node
     from skerry.store import KeyValueStore
 
@@ -42,7 +43,8 @@ class View:
         self._outputs = Outputs(node.link)
         self.uplink = LinkView(node)
         self.alarms = Alarms(self._outputs, self.store, node.config.store_path, clock)
-        self.connectors, self.bundles = node.connectors, node.bundles
+        self.connectors = node.connectors
+        self.bundles: BundlesView = node.bundles
         self.cluster = ClusterLink(node.cluster, node.growth, clock)
         self.journal = Journal(node.config.data_dir)
         self._looked: dict[tuple[str, str], tuple[Any, Row]] = {}

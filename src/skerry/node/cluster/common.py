@@ -19,6 +19,7 @@ from skerry.node.cluster.mirror import BUCKET_BYTES, Mirror
 from skerry.node.cluster.model_files import STREAM_BYTES
 from skerry.node.cluster.parts import ApiTokens, ModelVersions
 from skerry.node.cluster.rollcall import PREFIX, Said, alike_of, differences, said_by
+from skerry.node.cluster.rollout import NodeRollout
 
 if TYPE_CHECKING:
     from skerry.node.life import Node
@@ -45,25 +46,27 @@ class NodeCommon:
         self._on = node.cluster.enabled
         self._own = Said(node.config.node.name)
         self._digests: dict[Path, tuple[tuple[int, int], str]] = {}
-        parts = (node.paused, ApiTokens(node), ModelVersions(node))
+        self._rollout = NodeRollout(node, clock)
+        parts = (node.paused, ApiTokens(node), ModelVersions(node), self._rollout)
         self._mirror = Mirror(parts, lambda: node.link.reading, node.config.data_dir / "cluster" / "common.json")
         self._clients = Follower(CLIENTS, self._learn)
         self._devices = Follower(DEVICES, self._end_connections)
         self._looking = asyncio.Lock()
         if self._on:
             node.client_ids.look = self._look_at_clients
+            node.view.bundles, self._rollout.mirror = self._rollout, self._mirror
 
     async def run(self) -> None:
         if not self._on:
             return
-        mirror = asyncio.create_task(self._mirror.run())
+        tasks = [asyncio.create_task(each.run()) for each in (self._mirror, self._rollout)]
         try:
             while True:
                 await self._say()
                 await self._follow()
                 await beat(LOOK_S)
         finally:
-            await cancel_and_wait(mirror)
+            await cancel_and_wait(*tasks)
 
     async def compared(self) -> None:
         """Wait until this node has what the others have, so that its workers begin with that; for half a minute at most."""
@@ -92,7 +95,7 @@ class NodeCommon:
             return []
         members = {node.id for node in self._node.cluster.members()}
         others = {name: said for name, said in said_by(self._mirror.others).items() if name in members}
-        return [*self._mirror.troubles.values(), *differences(self._own, others)]
+        return [*self._mirror.troubles.values(), *self._rollout.warnings(), *differences(self._own, others)]
 
     async def _say(self) -> None:
         """Tell the others what this node is now."""

@@ -93,6 +93,10 @@ class Mirror:
         self._own[key] = value
         self._bell.ring()
 
+    def look(self) -> None:
+        """Compare at once."""
+        self._bell.ring()
+
     async def run(self) -> None:
         """Compare, give and take, each second."""
         while True:

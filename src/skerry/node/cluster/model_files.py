@@ -1,10 +1,11 @@
-"""Files of models in a replicated stream: each under its sha256, in chunks, given by who has it, fetched by who lacks it."""
+"""Files of models and bundles in a replicated stream: each under a name, in chunks."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from skerry.broker import MIB, StreamPlan, WireClient, api, ensure, read_page, store_all
+from skerry.broker import MIB, NatsServer, StreamPlan, WireClient, api, ensure, read_page, store_all
 from skerry.core.errors import InsufficientResources, UnavailableError
 
 STREAM = "skerry_models"
@@ -12,6 +13,16 @@ STREAM_BYTES = 512 * MIB
 CHUNK = 256 * 1024
 AT_ONCE = 8
 PLAN = StreamPlan(STREAM, ("skerry.models.>",), STREAM_BYTES, "new", per_subject=1)
+
+
+@contextlib.asynccontextmanager
+async def connected(server: NatsServer) -> AsyncIterator[WireClient]:
+    """A connection of its own: what is large must not stand before what is urgent."""
+    client = await WireClient.connect(server.host, server.port, server.user, server.password, "models")
+    try:
+        yield client
+    finally:
+        client.close()
 
 
 def _subject(sha256: str, number: object) -> str:
@@ -68,9 +79,9 @@ async def fetch(client: WireClient, sha256: str, into: Path) -> None:
         raise InsufficientResources(f"the model cannot be stored: {error.strerror}", where=str(into), mend="make room") from error
 
 
-async def drop_all_but(client: WireClient, named: set[str]) -> None:
-    """Forget the files that no version has."""
-    for sha256 in await there(client) - named:
+async def drop(client: WireClient, names: set[str]) -> None:
+    """Forget files."""
+    for sha256 in names:
         await api(client, f"STREAM.PURGE.{STREAM}", {"filter": _subject(sha256, "end")})
         await api(client, f"STREAM.PURGE.{STREAM}", {"filter": _subject(sha256, "*")})
 

@@ -1,11 +1,8 @@
 """What of a node is mirrored to the others besides paused pipelines: models with their files, and tokens of the API."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from skerry.broker import WireClient
 from skerry.core import log
 from skerry.inference import coming_folder, export_index, index_files, missing_files, take_model_file
 from skerry.node.cluster import model_files
@@ -51,34 +48,25 @@ class ModelVersions:
     async def give(self, data: bytes) -> None:
         catalogue = self._node.models.catalogue
         named = index_files(data)
-        async with self._files() as client:
+        async with model_files.connected(self._node.server) as client:
             there = await model_files.there(client)
             for sha256 in named.keys() - there:
                 await model_files.give(client, catalogue.blobs / sha256, sha256)
 
     async def given(self, data: bytes) -> None:
-        async with self._files() as client:
-            await model_files.drop_all_but(client, set(index_files(data)))
+        async with model_files.connected(self._node.server) as client:
+            models = {each for each in await model_files.there(client) if "-" not in each}  # else it is of a bundle
+            await model_files.drop(client, models - set(index_files(data)))
 
     async def take(self, data: bytes) -> None:
         catalogue = self._node.models.catalogue
         lacking = await asyncio.to_thread(missing_files, catalogue, data)
         if lacking:
             folder = await asyncio.to_thread(coming_folder, catalogue)
-            async with self._files() as client:
+            async with model_files.connected(self._node.server) as client:
                 for sha256 in lacking:
                     part = folder / sha256
                     await model_files.fetch(client, sha256, part)
                     await asyncio.to_thread(take_model_file, catalogue, part, sha256)
                     _log.info(f"the file {sha256[:12]} of a model came from another node")
         await self._node.models.adopt(data)
-
-    @contextlib.asynccontextmanager
-    async def _files(self) -> AsyncIterator[WireClient]:
-        """A connection of its own: what is large must not stand before what is urgent."""
-        server = self._node.server
-        client = await WireClient.connect(server.host, server.port, server.user, server.password, "models")
-        try:
-            yield client
-        finally:
-            client.close()
