@@ -5,8 +5,8 @@ was acknowledged is looked for in the windows. `store`: a writer is killed, its 
 acknowledged is looked for. `history`: days of a hundred channels, each query beside numpy's. `steady`: a load under which no
 process may grow. `uplink`: two nodes with a bad link between them; what has arrived is compared with what was sent. `link`: the
 same on two machines (network namespaces), with all that a wire, a portal and a bad centre do, and what that costs the node itself.
-`scenarios`: those of `skerry demo`. `bundles`: a node is killed while a bundle is applied to it. `tutorial`: docs/tutorial.md
-in a fresh Debian (as root, with debootstrap).
+`scenarios`: those of `skerry demo`. `bundles`: a node is killed while a bundle is applied to it; then any of three. `tutorial`:
+docs/tutorial.md in a fresh Debian (as root, with debootstrap).
 `cluster`: the simulation, and three machines' servers and members. `nodes`: three whole nodes, or more, each a machine of a
 LAN, under load and random faults.
 Ends with the counts; exit 1 at the first thing that is wrong.
@@ -33,8 +33,8 @@ from pathlib import Path
 
 from scripts import try_tutorial
 from skerry.cli import main as cli
+from tests.cluster import bundle_kills, machines, nemesis
 from tests.cluster import long as simulations
-from tests.cluster import machines, nemesis
 from tests.fixtures.node import RunningNode
 from tests.inference.networks import report
 from tests.mqtt import soak as clients
@@ -241,7 +241,11 @@ def tutorial(folder: Path, given: argparse.Namespace) -> bool:
 
 def bundles(folder: Path, given: argparse.Namespace) -> bool:
     """The part "bundles"; whether all was right."""
-    return _told(lambda: bundle_soak.bundles(folder, given.minutes, given.seed))
+    alone, cluster = folder / "alone", folder / "cluster"
+    alone.mkdir()
+    cluster.mkdir()
+    one = _told(lambda: bundle_soak.bundles(alone, given.minutes / 2, given.seed))
+    return _told(lambda: bundle_kills.bundles(cluster, given.minutes / 2, given.seed)) and one
 
 
 def steady(folder: Path, given: argparse.Namespace) -> bool:

@@ -78,7 +78,7 @@ class FakeView(FakeLetters):
     def __init__(self) -> None:
         self.is_ready = True
         self.uplink = FakeUplink()
-        self.alarms = FakeAlarms()
+        self.alarms, self.old = FakeAlarms(), ""
         self.connectors, self.bundles = FakeConnectors(), FakeBundles()
         self.connectors = FakeConnectors()
         self.journal = FakeJournal()
@@ -109,6 +109,9 @@ class FakeView(FakeLetters):
         async with self.bell:
             self.log.append(row)
             self.bell.notify_all()
+
+    def stale(self) -> str:
+        return self.old
 
     def ready(self) -> tuple[bool, str]:
         return (True, "all works") if self.is_ready else (False, "the broker is starting")

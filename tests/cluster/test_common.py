@@ -3,13 +3,15 @@
 import asyncio
 import shutil
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skerry.core.errors import RejectedError
+from skerry.cli import main
+from skerry.core.errors import RejectedError, UnavailableError
 from skerry.device import CHALLENGE_PATH, TOKEN_PATH, DeviceClient, DeviceConfig, answer_to
 from skerry.http import Client
 from skerry.trust import SigningKey
@@ -21,6 +23,12 @@ from tests.system.logins import ACCEPTED, CLOSED, log_in, token
 
 SECONDS = 60.0
 KEY = SigningKey.new()
+HOT = """
+[[pipelines]]
+name = "hot"
+source = { topic = "devices/+/hot", values = ["x"] }
+rule = { field = "score", above = 5 }
+"""
 ASKING = """
 [[pipelines]]
 name = "{name}"
@@ -32,7 +40,7 @@ capabilities = ["{has}"]
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boxes]:
     wishes = "".join(ASKING.format(name=name, has=has) for name, has in (("faces", "camera"), ("never", "gpu")))
-    with Boxes(tmp_path_factory.mktemp("boxes"), pipelines=PIPELINES + wishes, together=False) as boxes:
+    with Boxes(tmp_path_factory.mktemp("boxes"), pipelines=PIPELINES + wishes + HOT, together=False) as boxes:
         file = boxes["n2"].file
         file.write_text(file.read_text().replace('name = "n2"', 'name = "n2"\ncapabilities = ["camera"]'))
         boxes.born(*boxes.names)
@@ -146,6 +154,23 @@ def test_a_pipeline_runs_where_its_capabilities_are_and_says_where_they_are_not(
         assert row["reason"].startswith("pending: needs capability 'gpu', which no member has")
 
 
+def test_an_alarm_that_is_acknowledged_at_one_node_is_acknowledged_at_all(boxes: Boxes) -> None:
+    tell(boxes, "n1", "/api/v1/devices", {"id": "d6", "password": "a-password-of-a-test"})
+    client = connected("d6", boxes["n3"].mqtt, "d6", "a-password-of-a-test")
+    try:
+        patiently(client.is_connected, SECONDS, "d6 is connected")
+        client.publish("devices/d6/hot", '{"x": 9}', qos=1).wait_for_publish(SECONDS)
+        patiently(lambda: ask(boxes, "n1", "/api/v1/alarms")["alarms"], SECONDS, "it fires")
+        (alarm,) = ask(boxes, "n1", "/api/v1/alarms")["alarms"]
+        tell(boxes, "n2", f"/api/v1/alarms/{alarm['alarm_id']}/acknowledge", {"comment": "on my way"})
+        for name in boxes.names:
+            (row,) = ask(boxes, name, "/api/v1/alarms")["alarms"]
+            assert row["acknowledged"]["comment"] == "on my way", name
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
 async def publish_once(config: DeviceConfig) -> None:
     async with DeviceClient(config) as device:
         await device.publish("numbers", "{}", timeout=SECONDS)
@@ -181,3 +206,40 @@ def test_a_node_that_lost_its_models_has_them_before_its_pipelines_run(boxes: Bo
         )
 
     patiently(named, SECONDS, "n1 says that n3 has another pipeline")
+
+
+def test_without_a_quorum_what_a_node_has_is_read_and_said_to_be_old(boxes: Boxes, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last one: the others are dead after it."""
+    before = {path: ask(boxes, "n1", path) for path in READ}
+    for name in ("n2", "n3"):
+        boxes.kill(name)
+    patiently(lambda: ask(boxes, "n1", "/api/v1/cluster/leader")["no_quorum_since"], SECONDS, "there is no quorum")
+    for path in READ:
+        assert said(ask(boxes, "n1", path)) == said(before[path]), path
+    stale = headers(f"{url(boxes, 'n1')}/api/v1/devices")["Skerry-Stale"]
+    assert stale.startswith("no quorum since 2")
+    assert main(["--config", str(boxes["n1"].file), "device", "list"]) == 0
+    found = capsys.readouterr()
+    assert "d6" in found.out
+    assert found.err.startswith("no quorum since 2")
+    (alarm,) = ask(boxes, "n1", "/api/v1/alarms")["alarms"]
+    with pytest.raises(UnavailableError):
+        tell(boxes, "n1", f"/api/v1/alarms/{alarm['alarm_id']}/comment", {"comment": "who reads this?"})
+    with pytest.raises(UnavailableError):
+        tell(boxes, "n1", "/api/v1/devices/d6/revoke")
+
+
+READ = tuple(f"/api/v1/{path}" for path in ("devices", "devices/d6", "events?pipeline=hot", "alarms", "pipelines/hot/deadletters"))
+
+
+def said(answer: Any) -> Any:
+    """Without who is connected, and where."""
+    if isinstance(answer, dict):
+        passing = ("connected", "last_seen", "since", "messages", "bytes", "nodes", "last_login")
+        return {name: said(value) for name, value in answer.items() if name not in passing}
+    return [said(each) for each in answer] if isinstance(answer, list) else answer
+
+
+def headers(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return answer.headers

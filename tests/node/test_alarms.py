@@ -1,5 +1,6 @@
 """Alarms from the event log, and what people did about them, over a real store that is opened again."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from skerry.broker import WireClient, ensure
 from skerry.core.clock import ManualClock
 from skerry.core.errors import OverloadedError
 from skerry.node import alarms as alarms_module
-from skerry.node.alarms import MOST_COMMENTS, MOST_ENDED, Alarms
+from skerry.node.alarm_notes import MOST_COMMENTS, CommonNotes, Doing, Note, OwnNotes
+from skerry.node.alarms import MOST_ENDED, Alarms
 from skerry.store import KeyValueStore, StorageConfig
+from tests.fixtures.nats import NatsServer
 
 pytestmark = pytest.mark.asyncio
 HOUR = 3_600_000_000
@@ -55,7 +59,7 @@ class Kept:
 async def test_alarms_fire_and_end_and_cost_no_store_until_something_is_noted(tmp_path: Path) -> None:
     clock, log = ManualClock(START), Log()
     kept = Kept(tmp_path / "kv", clock)
-    alarms = Alarms(log, kept, kept.path, clock)
+    alarms = Alarms(log, OwnNotes(kept, kept.path), clock)
     log.put("a", "firing", 1)
     log.put(None, "info", 2)
     log.put("b", "firing", 3)
@@ -75,13 +79,13 @@ async def test_what_was_done_is_there_after_a_restart_with_who_and_when_and_a_sh
     clock, log = ManualClock(START), Log()
     log.put("a", "firing", 1)
     kept = Kept(tmp_path / "kv", clock)
-    alarms = Alarms(log, kept, kept.path, clock)
+    alarms = Alarms(log, OwnNotes(kept, kept.path), clock)
     assert await alarms.note("nope", "acknowledge", "token:me", "") is None
     await alarms.note("a", "acknowledge", "token:me", "on my way")
     await alarms.note("a", "comment", "token:me", "the bearing")
     await alarms.note("a", "shelve", "token:you", "", 2 * HOUR)
     await kept.close()
-    again = Alarms(log, kept, kept.path, clock)
+    again = Alarms(log, OwnNotes(kept, kept.path), clock)
     row = (await again.shown())["alarms"][0]
     assert (row["acknowledged"]["by"], row["acknowledged"]["comment"]) == ("token:me", "on my way")
     assert row["acknowledged"]["at"].startswith("2026-12-01T03:17:43")
@@ -98,7 +102,7 @@ async def test_what_was_done_is_there_after_a_restart_with_who_and_when_and_a_sh
 async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, log = ManualClock(START), Log()
     kept = Kept(tmp_path / "kv", clock)
-    alarms = Alarms(log, kept, kept.path, clock)
+    alarms = Alarms(log, OwnNotes(kept, kept.path), clock)
     for number in range(MOST_ENDED + 5):
         log.put(f"e{number}", "firing")
         log.put(f"e{number}", "cleared")
@@ -117,3 +121,35 @@ async def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(OverloadedError, match="too much"):
         await alarms.note("f0", "comment", "token:me", "x")
     await kept.close()
+
+
+def saying(text: str) -> Any:
+    def edit(note: Note) -> Note:
+        note.comments = [*note.comments, Doing("token:me", "2026-12-01T00:00:00.000Z", text)]
+        return note
+
+    return edit
+
+
+async def test_in_a_cluster_all_nodes_have_the_same_and_what_two_write_at_once_both_stays(tmp_path: Path) -> None:
+    clock = ManualClock(START)
+    before = Kept(tmp_path / "kv", clock)
+    await OwnNotes(before, before.path).change("old", saying("before there was a cluster"))
+    nobody = Kept(tmp_path / "none", clock)
+    with NatsServer(tmp_path) as server:
+        first, second = await server.client(), await server.client()
+        await ensure(first, CommonNotes.plan)
+
+        def node(client: WireClient, kept: Kept) -> CommonNotes:
+            return CommonNotes(lambda: client, lambda: client, OwnNotes(kept, kept.path))
+
+        a, b = node(first, before), node(second, nobody)
+        await asyncio.gather(*[each.change("x", saying(f"{name} {at}")) for at in range(5) for name, each in (("a", a), ("b", b))])
+        for each in (a, b, node(second, nobody)):
+            found = await each.all()
+            said = sorted(doing.comment for doing in found["x"].comments)
+            assert said == sorted(f"{name} {at}" for at in range(5) for name in "ab")
+            assert [doing.comment for doing in found["old"].comments] == ["before there was a cluster"]
+        first.close()
+        second.close()
+    await before.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import UnavailableError
 from skerry.core.log import get
 from skerry.core.service import Backoff, beat, cancel_and_wait
-from skerry.http import HttpServer, Request, Response, Route, Stream
+from skerry.http import STALE, HttpServer, Request, Response, Route, Stream, with_header
 
 if TYPE_CHECKING:
     from skerry.api.handlers import Handlers
@@ -60,6 +60,7 @@ class Api:
         clock = clock or SystemClock()
         self._tokens = tokens if tokens is not None else TokenStore(None, clock)
         self._gate = Gate(config, self._tokens, clock, audit or _Logged(), names)
+        self._stale: Callable[[], str] = str if isinstance(view, WitnessHandlers) else view.stale
         handlers = view if isinstance(view, WitnessHandlers) else _all_of(view, version, self._tokens)
         endpoints = handlers.endpoints()
         self._routes = [self._guarded(endpoint.route, endpoint.event, endpoint.noted) for endpoint in endpoints]
@@ -147,7 +148,8 @@ class Api:
                 return self._gate.while_good(request, scope(request), answer)
             if scope(request) not in (None, "infer", "uplink", "ingest"):
                 self._gate.note(request, event, answer, noted)
-            return answer
+            stale = self._stale() if request.method == "GET" and answer.status < 400 else ""
+            return with_header(answer, STALE, stale) if stale else answer
 
         return msgspec.structs.replace(route, handler=guarded, before=lambda request: self._gate.admit(request, scope(request)))
 

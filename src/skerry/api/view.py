@@ -191,6 +191,10 @@ class NodeView(Protocol):
         """What the node wrote down of itself."""
         ...
 
+    def stale(self) -> str:
+        """Why what is read here may be old, in a sentence; empty where it is not."""
+        ...
+
     def ready(self) -> tuple[bool, str]:
         """Whether the node does its work, and why not (or what it does) in one sentence."""
         ...

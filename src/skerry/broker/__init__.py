@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from skerry.broker.connections import Connections, Presence
     from skerry.broker.crowding import SHARE, end_crowding
     from skerry.broker.growth import SavedStream, load_streams, save_streams, saved_streams, whole
-    from skerry.broker.jetstream import Stored, api, kv_entry, kv_get, kv_put, read_page, store_all
+    from skerry.broker.jetstream import Stored, api, ends, kv_entry, kv_get, kv_put, read_page, store_all
     from skerry.broker.kept import Kept, read_kept
     from skerry.broker.reader import LOG, LogReader, Position, position
     from skerry.broker.remote import Login, RemoteClient
@@ -70,6 +70,7 @@ __getattr__ = lazy(
         "api": "jetstream",
         "bucket_plan": "streams",
         "end_crowding": "crowding",
+        "ends": "jetstream",
         "ensure": "streams",
         "fill_to": "streams",
         "find_binary": "binary",
@@ -101,7 +102,7 @@ __all__ = [
     "AGENT", "ALONE", "LOG", "MIB", "SHARE", "BrokerConfig", "Bucket", "Callers", "Callout", "ConnectRequest", "Connections",
     "Decision", "Frame", "Grant", "Kept", "LogReader", "Login", "NatsServer", "Place", "Position", "Presence", "Refusal",
     "RemoteClient", "Routes", "SavedStream", "Stored", "StreamPlan", "TlsPort", "Violation", "WireClient", "api", "bucket_plan",
-    "end_crowding", "ensure", "fill_to", "find_binary", "header_fields", "kv_entry", "kv_get", "kv_put", "load_streams",
+    "end_crowding", "ends", "ensure", "fill_to", "find_binary", "header_fields", "kv_entry", "kv_get", "kv_put", "load_streams",
     "log_plan",
     "parse_address", "position", "push_out", "read_kept", "read_page", "restore_stream", "save_streams", "saved_streams",
     "sequence_at", "session_floor", "store_all", "stream_names", "stream_state", "take_snapshot", "to_subject", "to_topic",

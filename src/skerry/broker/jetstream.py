@@ -81,6 +81,18 @@ async def read_page(
     return found
 
 
+async def ends(client: WireClient, stream: str) -> tuple[int, int]:
+    """First and last sequence that a stream holds, by direct reads: of a copy too that nobody leads; 0, 0 where it is empty."""
+    first = await read_page(client, stream, ">", 0, 1)
+    if not first:
+        return 0, 0
+    frame = await client.request(f"$JS.API.DIRECT.GET.{stream}".encode(), b'{"last_by_subj": ">"}')
+    fields = header_fields(frame[2])
+    if "nats-sequence" not in fields:
+        raise UnavailableError(f"{stream} cannot be read: {frame[2].splitlines()[:1]!r}")
+    return first[0].sequence, int(fields["nats-sequence"])
+
+
 async def kv_get(client: WireClient, bucket: str, key: str) -> tuple[bytes, int] | None:
     """Value and revision of a key, or None."""
     found = await kv_entry(client, bucket, key)

@@ -29,6 +29,7 @@ class StreamPlan(msgspec.Struct, frozen=True):
     per_subject: int = -1
     longest: int = -1
     replicas: int = 0
+    longest_age_s: int = 0
 
     def config(self) -> dict[str, Any]:
         """The JetStream stream configuration."""
@@ -38,7 +39,7 @@ class StreamPlan(msgspec.Struct, frozen=True):
             "retention": "limits",
             "discard": self.discard,
             "max_bytes": self.max_bytes,
-            "max_age": 0,
+            "max_age": self.longest_age_s * 1_000_000_000,
             "max_msgs": -1,
             "max_msgs_per_subject": self.per_subject,
             "max_msg_size": self.longest,

@@ -60,10 +60,10 @@ class Session:
             token = self._token()
             if token:
                 self._warn_of_clear_text()
-            return Client(self.url, timeout, token=token, ca=self.ca or "")
+            return Client(self.url, timeout, token=token, ca=self.ca or "", told=self.note)
         if self.token_file is not None:
             raise ConfigError("is for another node's URL", where="--token-file", mend="add --url https://host:port")
-        return Client(self.socket(), timeout)
+        return Client(self.socket(), timeout, told=self.note)
 
     def asked(self, ask: Callable[[], T], alone: Callable[[], T]) -> T:
         """What the node answers; where none runs on this computer, and `--url` names no other, what is found without one."""

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from skerry.core.lazy import lazy
-from skerry.http.messages import UNIX, Handler, Request, Response, Route, Stream, json_response
+from skerry.http.messages import STALE, UNIX, Handler, Request, Response, Route, Stream, json_response, with_header
 from skerry.http.problem import (
     NotFoundError,
     RefusedError,
@@ -41,7 +41,8 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "UNIX", "Answer", "AsyncClient", "Client", "Handler", "HttpServer", "Limits", "Message", "MessageParser", "NotFoundError",
-    "Poster", "RefusedError", "Request", "Response", "Route", "Stream", "Target", "TooManyRequestsError", "UnauthorizedError",
-    "UnreachableError", "client_tls", "comment", "error_of", "json_response", "message", "parse_target", "problem", "problem_of",
+    "STALE", "UNIX", "Answer", "AsyncClient", "Client", "Handler", "HttpServer", "Limits", "Message", "MessageParser",
+    "NotFoundError", "Poster", "RefusedError", "Request", "Response", "Route", "Stream", "Target", "TooManyRequestsError",
+    "UnauthorizedError", "UnreachableError", "client_tls", "comment", "error_of", "json_response", "message", "parse_target",
+    "problem", "problem_of", "with_header",
 ]  # fmt: skip

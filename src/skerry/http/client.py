@@ -6,13 +6,14 @@ On the standard library, so that a command starts in a tenth of a second.
 import http.client
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
+from skerry.http.messages import STALE
 from skerry.http.problem import error_of
 from skerry.http.sse import CONTENT_TYPE, Message, MessageParser
 from skerry.http.target import Target, bearer, client_tls, parse_target, with_query
@@ -36,17 +37,27 @@ class Client:
         where: the path of its Unix socket, or `http://host:port` or `https://host:port`.
         timeout: seconds that one answer, or one piece of it, may take.
         token: what the node knows the caller by, where it asks for that.
+        told: called with what an answer says of itself where it may be old, once for each such sentence.
         ca: a file (PEM) with the CAs that the node's certificate may be from, instead of those that this machine trusts.
 
     Every call raises `UnreachableError` when nobody answers, and for an answer of 400 or more the error that it tells.
     """
 
-    def __init__(self, where: Path | str, timeout: float = 10.0, *, token: str = "", ca: Path | str = "") -> None:
+    def __init__(
+        self,
+        where: Path | str,
+        timeout: float = 10.0,
+        *,
+        token: str = "",
+        ca: Path | str = "",
+        told: Callable[[str], None] = lambda stale: None,
+    ) -> None:
         self._target: Target = parse_target(where)
         self._timeout = timeout
         self._bearer = bearer(token)
         self._tls = client_tls(self._target, ca)
         self._connection: http.client.HTTPConnection | None = None
+        self._told, self._stale = told, ""
 
     def __enter__(self) -> Self:
         return self
@@ -125,6 +136,10 @@ class Client:
         if answer.status >= 400:
             self.close()
             raise error_of(answer.status, answer.headers.get("content-type", ""), content)
+        stale = answer.headers.get(STALE, "")
+        if stale and stale != self._stale:
+            self._told(stale)
+        self._stale = stale
         return answer
 
 

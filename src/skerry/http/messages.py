@@ -41,6 +41,15 @@ class Response(msgspec.Struct, frozen=True):
     body: bytes = b""
 
 
+STALE = "Skerry-Stale"
+"""Header of an answer that may be old: why, in a sentence."""
+
+
+def with_header(answer: Response, name: str, value: str) -> Response:
+    """The answer with one more header."""
+    return msgspec.structs.replace(answer, headers={**answer.headers, name: value})
+
+
 class Stream(msgspec.Struct, frozen=True):
     """An answer that goes on until its chunks end, the peer leaves or the server stops."""
 

@@ -3,41 +3,18 @@
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
 
 import msgspec
 
 from skerry.core.clock import Clock, to_rfc3339
-from skerry.core.errors import OverloadedError
-
-if TYPE_CHECKING:
-    from skerry.store import KeyValueStore
+from skerry.node.alarm_notes import Doing, Note, Notes
 
 Row = dict[str, Any]
-PREFIX = b"skerry/alarms/"
-KEEP_S = 90 * 86_400.0
-MOST_FIRING, MOST_ENDED, MOST_COMMENTS, MOST_NOTES = 10_000, 200, 50, 10_000
+MOST_FIRING, MOST_ENDED = 10_000, 200
 MOST_READ = 50_000
 """Events that one question reads at the most; a longer log is read in several, and `complete` says so."""
-
-
-class Doing(msgspec.Struct, frozen=True):
-    """Who did something, when, and what they wrote. `until`: of a shelf."""
-
-    by: str
-    at: str
-    comment: str = ""
-    until: str | None = None
-
-
-class Note(msgspec.Struct):
-    """What people did about one alarm."""
-
-    acknowledged: Doing | None = None
-    shelved: Doing | None = None
-    comments: list[Doing] = []
 
 
 class EventLog(Protocol):
@@ -51,20 +28,20 @@ class EventLog(Protocol):
 class Alarms:
     """Alarms that fire and that ended last. `over`: alarms that were left out since too many fire at once."""
 
-    def __init__(self, log: EventLog, store: Callable[[], Awaitable["KeyValueStore"]], path: Path, clock: Clock) -> None:
+    def __init__(self, log: EventLog, notes: Notes, clock: Clock) -> None:
         self.over = 0
-        self._log, self._store, self._path, self._clock = log, store, path, clock
+        self.notes = notes
+        self._log, self._clock = log, clock
         self._after = 0
         self._firing: dict[str, Row] = {}
         self._ended: OrderedDict[str, Row] = OrderedDict()
-        self._notes: dict[str, Note] | None = None
         self._reading = asyncio.Lock()
 
     async def shown(self) -> Row:
         """`{alarms, complete}`: those that fire, the newest first, then those that ended last."""
         async with self._reading:
             complete = await self._read()
-            notes = await self._known()
+            notes = await self.notes.all()
         found = [*reversed(self._firing.values()), *reversed(self._ended.values())]
         return {"alarms": [self._row(row, notes) for row in found], "complete": complete}
 
@@ -75,24 +52,10 @@ class Alarms:
             row = self._firing.get(id) or self._ended.get(id)
             if row is None:
                 return None
-            notes = await self._known()
-            note = msgspec.structs.replace(notes.get(id, Note()))
             now = self._clock.now()
             doing = Doing(by, to_rfc3339(now), comment, to_rfc3339(now + duration) if duration else None)
-            if what == "acknowledge":
-                note.acknowledged = doing
-            elif what == "shelve":
-                note.shelved = doing
-            elif what == "unshelve":
-                note.shelved = None
-            else:
-                note.comments = [*note.comments, doing]
-            if len(note.comments) > MOST_COMMENTS or (id not in notes and len(notes) >= MOST_NOTES):
-                mend = f"at most {MOST_COMMENTS} comments an alarm"
-                raise OverloadedError("too much is written beside alarms already", mend=mend)
-            await (await self._store()).set(PREFIX + id.encode(), msgspec.json.encode(note), ttl=KEEP_S)
-            notes[id] = note
-            return self._row(row, notes)
+            await self.notes.change(id, lambda note: _done(note, what, doing))
+            return self._row(row, await self.notes.all())
 
     async def _read(self) -> bool:
         """Read on in the log; whether its end was reached."""
@@ -122,18 +85,6 @@ class Alarms:
         while len(self._ended) > MOST_ENDED:
             self._ended.popitem(last=False)
 
-    async def _known(self) -> dict[str, Note]:
-        """What was noted; the store is opened only where there is one, or something to write."""
-        if self._notes is None:
-            found: dict[str, Note] = {}
-            if await asyncio.to_thread(self._path.exists):
-                async for key, value in (await self._store()).scan(prefix=PREFIX):
-                    found[key.removeprefix(PREFIX).decode(errors="replace")] = msgspec.json.decode(value, type=Note)
-                    if len(found) >= MOST_NOTES:
-                        break
-            self._notes = found
-        return self._notes
-
     def _row(self, row: Row, notes: dict[str, Note]) -> Row:
         note = notes.get(row["alarm_id"], Note())
         shelved = note.shelved
@@ -145,3 +96,15 @@ class Alarms:
             "shelved": msgspec.to_builtins(shelved),
             "comments": msgspec.to_builtins(note.comments),
         }
+
+
+def _done(note: Note, what: str, doing: Doing) -> Note:
+    if what == "acknowledge":
+        note.acknowledged = doing
+    elif what == "shelve":
+        note.shelved = doing
+    elif what == "unshelve":
+        note.shelved = None
+    else:
+        note.comments = [*note.comments, doing]
+    return note

@@ -3,7 +3,7 @@
 import base64
 from typing import Any
 
-from skerry.broker import LOG, Stored, read_page, sequence_at, stream_state
+from skerry.broker import LOG, Stored, ends, read_page, sequence_at
 from skerry.core.clock import SECOND, from_rfc3339, to_rfc3339
 from skerry.node.link import Link
 from skerry.node.outputs import sequence_of
@@ -28,11 +28,11 @@ class Backlog:
         in the log, before which some were given back if `trimmed`. `since`: arrival in microseconds.
         """
         begin = sequence_of(after) if after is not None else 0
-        first = await read_page(self._link.reading, LOG, ">", 0, 1)
+        first = await read_page(self._link.looking, LOG, ">", 0, 1)
         if after is None and since is not None and first:
-            found = await sequence_at(self._link.reading, LOG, to_rfc3339(since))
-            begin = int((await stream_state(self._link.reading, LOG))["last_seq"]) if found is None else found - 1
-        page = await read_page(self._link.reading, LOG, ">", begin, LOOKED_AT, most_bytes=LOOKED_AT_BYTES)
+            found = await sequence_at(self._link.looking, LOG, to_rfc3339(since))
+            begin = (await ends(self._link.looking, LOG))[1] if found is None else found - 1
+        page = await read_page(self._link.looking, LOG, ">", begin, LOOKED_AT, most_bytes=LOOKED_AT_BYTES)
         rows: list[Row] = []
         through: Stored | None = None
         for stored in page:

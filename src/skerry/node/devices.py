@@ -1,6 +1,6 @@
 """The node's devices: their records in the broker's bucket, their log-in there, and their log-in over HTTP."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skerry.broker import Connections, Presence
 from skerry.config import NodeConfig
@@ -8,6 +8,9 @@ from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.errors import UnavailableError
 from skerry.device import Attempts, AuditLog, BrokerLogin, DeviceAuthenticator, DeviceRegistry, Holding, TokenLogin
 from skerry.node.link import DEVICES, LinkedBucket
+
+if TYPE_CHECKING:
+    from skerry.node.life import Node
 
 Row = dict[str, Any]
 
@@ -63,6 +66,18 @@ async def with_presence(rows: list[Row], connections: Connections) -> list[Row]:
         return [{**row, "connected": None, "last_seen": None, "since": None} for row in rows]
     nobody = Presence()
     return [{**row, **_presence(seen.get(row["id"], nobody))} for row in rows]
+
+
+async def with_all_known(node: "Node", row: Row) -> Row:
+    """The row of one device with where it last logged in, its client ids, and what it was refused."""
+    device = row["id"]
+    last = node.login.last(device)
+    return {
+        **(await with_presence([row], node.connections))[0],
+        "last_login": {"at": to_rfc3339(last.at), "address": last.address} if last else None,
+        "client_ids": node.client_ids.of(device),
+        "refused": node.refusals.of(device),
+    }
 
 
 def _presence(found: Presence) -> Row:

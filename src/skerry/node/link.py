@@ -133,6 +133,8 @@ class Link:
         leads: whether this node does now what only one of a cluster may do: trimming, and the sinks' relays.
         begins: awaited where pipelines are given their beginning: readers of the log beside them.
         beside: what else runs over the connection for as long as it lasts.
+        plans: further streams that are to be there.
+        copy: a connection to read over what this node's server has, while there is no quorum.
 
     Args:
         durable: answers the lowest stored cursor of all pipelines, or None when one has none yet.
@@ -164,6 +166,8 @@ class Link:
         self.leads: Callable[[], bool] = lambda: True
         self.begins: list[Callable[[WireClient], Awaitable[None]]] = []
         self.beside: list[Callable[[WireClient], Coroutine[Any, Any, None]]] = []
+        self.plans: list[StreamPlan] = []
+        self.copy: WireClient | None = None
         self.opened = asyncio.Event()
         self.relays_replaced = asyncio.Event()
         self.log_state: dict[str, Any] = {}
@@ -209,6 +213,11 @@ class Link:
         if self.client is None or not self.opened.is_set():
             raise UnavailableError("the log does not answer now", mend="try again; `skerry status` says why")
         return self.client
+
+    @property
+    def looking(self) -> WireClient:
+        """The same for who only shows what is there: without a quorum the copy that this node's server has."""
+        return self.reading if self.copy is None or self.copy.closed.done() else self.copy
 
     async def run(self, client: WireClient, callout: Callout) -> None:
         """Serve over one connection until it ends. Raises `UnavailableError`, `RejectedError`."""
@@ -271,6 +280,8 @@ class Link:
         await ensure(client, StreamPlan(DEAD, ("skerry.dead.>",), DEAD_BYTES))
         for name in (BUCKET, DEVICES, CURSORS, CLIENTS):
             await ensure(client, bucket_plan(name, BUCKET_BYTES))
+        for plan in self.plans:
+            await ensure(client, plan)
         self.log_state, self.last_sequence = state, int(state["last_seq"])
         self.devices.bind(client)
         self.clients.bind(client)

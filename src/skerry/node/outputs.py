@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from skerry.broker import Stored, api, read_page, sequence_at, stream_state, to_subject
+from skerry.broker import Stored, api, ends, read_page, sequence_at, stream_state, to_subject
 from skerry.core.clock import to_rfc3339
 from skerry.core.errors import RejectedError, UnavailableError
 from skerry.node.link import Link
@@ -51,7 +51,9 @@ def sequence_of(token: str, whole: str = "") -> int:
 
 
 class Outputs:
-    """The event log and the dead letters, over the node's connection. Raises `UnavailableError` while there is none."""
+    """The event log and the dead letters, over the node's connection. Raises `UnavailableError` while there is none.
+
+    Without a quorum what is shown is this node's copy."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -63,18 +65,17 @@ class Outputs:
         """A page of events in the log's order, and the token of the next page, None at the end."""
         begin = sequence_of(after) if after is not None else 0
         if since is not None:
-            first = await sequence_at(self._link.reading, EVENTS, to_rfc3339(since))
+            first = await sequence_at(self._link.looking, EVENTS, to_rfc3339(since))
             if first is None:
                 return [], None
             begin = max(begin, first - 1)
-        page = await read_page(self._link.reading, EVENTS, _events_subject(pipeline, key), begin, limit)
+        page = await read_page(self._link.looking, EVENTS, _events_subject(pipeline, key), begin, limit)
         following = str(page[-1].sequence) if len(page) == limit else None
         return [json.loads(stored.payload) for stored in page], following
 
     async def last_events(self, pipeline: str | None, key: str | None, limit: int) -> tuple[list[Row], int]:
         """The last events, oldest first, and the log's end."""
-        state = await stream_state(self._link.reading, EVENTS)
-        last, first = int(state["last_seq"]), int(state["first_seq"])
+        first, last = await self._ends()
         span, found = max(limit, PAGE), list[Stored]()
         while True:
             begin = max(first - 1, last - span)
@@ -83,9 +84,17 @@ class Outputs:
                 return [json.loads(stored.payload) for stored in found[-limit:]], last
             span *= 4
 
+    async def _ends(self) -> tuple[int, int]:
+        """The event log's first and last sequence."""
+        client = self._link.looking
+        if client is self._link.copy:  # nobody leads the stream, who could be asked for its state
+            return await ends(client, EVENTS)
+        state = await stream_state(client, EVENTS)
+        return int(state["first_seq"]), int(state["last_seq"])
+
     async def _walk(self, subject: str, after: int, through: int) -> AsyncIterator[Stored]:
         """Events behind one sequence and up to another: what comes meanwhile is for whoever reads on from there."""
-        while page := await read_page(self._link.reading, EVENTS, subject, after, PAGE):
+        while page := await read_page(self._link.looking, EVENTS, subject, after, PAGE):
             after = page[-1].sequence
             for stored in page:
                 if stored.sequence > through:
@@ -97,12 +106,12 @@ class Outputs:
         subject = _events_subject(pipeline, key)
         while after is None:
             try:
-                after = int((await stream_state(self._link.reading, EVENTS))["last_seq"])
+                _, after = await self._ends()
             except UnavailableError:
                 await asyncio.sleep(POLL_S)
         while True:
             try:
-                page = await read_page(self._link.reading, EVENTS, subject, after, PAGE)
+                page = await read_page(self._link.looking, EVENTS, subject, after, PAGE)
             except UnavailableError:
                 await asyncio.sleep(POLL_S)
                 continue
@@ -114,7 +123,7 @@ class Outputs:
 
     async def alarm_events(self, after: int) -> AsyncIterator[tuple[int, bytes | None]]:
         """Sequence and payload of events behind a sequence, up to the end; None for one that belongs to no alarm."""
-        last = int((await stream_state(self._link.reading, EVENTS))["last_seq"])
+        _, last = await self._ends()
         async for stored in self._walk(_events_subject(None, None), after, last):
             yield stored.sequence, None if _NO_ALARM in stored.payload else stored.payload
 
@@ -127,7 +136,7 @@ class Outputs:
         begin, place = _place(after)
         rows: list[Row] = []
         show = look_inside if which.ids else show_letter
-        while page := await read_page(self._link.reading, DEAD, f"{DEAD_PREFIX}{pipeline}", begin - 1 if begin else 0, 20):
+        while page := await read_page(self._link.looking, DEAD, f"{DEAD_PREFIX}{pipeline}", begin - 1 if begin else 0, 20):
             for stored in page:
                 for at, letter in enumerate(unpack_letters(stored.payload)):
                     if (stored.sequence == begin and at < place) or not which.takes(letter):

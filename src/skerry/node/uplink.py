@@ -119,6 +119,10 @@ class NodeUplink(UplinkProcess):
         """Pause or resume, over restarts too. Raises `UnavailableError` where there is no uplink, or that cannot be kept."""
         if self.assignment is None:
             raise UnavailableError("this node has no uplink", mend="set uplink.url")
+        await self.hold(paused)
+
+    async def hold(self, paused: bool) -> None:
+        """The same, whether there is an uplink now or not."""
         await asyncio.to_thread(_keep, self._paused_file, paused)
         self.paused = paused
         await self.pause(paused)

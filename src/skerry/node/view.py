@@ -7,17 +7,19 @@ import msgspec
 
 from skerry.config import load, show
 from skerry.core import log
-from skerry.core.clock import Clock, to_rfc3339
+from skerry.core.clock import Clock
 from skerry.device import DeviceRegistry
 from skerry.http import Request, Response
 from skerry.inference import ModelConfig
+from skerry.node.alarm_notes import OwnNotes
 from skerry.node.alarms import Alarms
 from skerry.node.backlog import Backlog
 from skerry.node.books import last_windows, sum_books
 from skerry.node.centre import LinkView
-from skerry.node.cluster import ClusterLink
-from skerry.node.devices import with_presence
+from skerry.node.cluster import ClusterLink, CopiedBucket
+from skerry.node.devices import with_all_known, with_presence
 from skerry.node.journal import Journal
+from skerry.node.link import DEVICES
 from skerry.node.live import LIVE_KEYS, READ_ANEW, with_live
 from skerry.node.look import look_at, mark_of
 from skerry.node.outputs import ALL, Outputs
@@ -42,7 +44,8 @@ class View:
         self._clock = clock
         self._outputs = Outputs(node.link)
         self.uplink = LinkView(node)
-        self.alarms = Alarms(self._outputs, self.store, node.config.store_path, clock)
+        self.alarms = Alarms(self._outputs, OwnNotes(self.store, node.config.store_path), clock)
+        self._looked_up = DeviceRegistry(CopiedBucket(node.link, DEVICES), clock)
         self.connectors = node.connectors
         self.bundles: BundlesView = node.bundles
         self.cluster = ClusterLink(node.cluster, node.growth, clock)
@@ -69,6 +72,9 @@ class View:
             if worker.restarts.quarantined:
                 return False, worker.restarts.sentence(f"worker {worker.index}", worker.last_words)
         return True, "devices may connect, all workers read"
+
+    def stale(self) -> str:
+        return self._node.cluster.stale
 
     def pipelines(self) -> list[Row]:
         return self._pipelines.rows()
@@ -236,19 +242,14 @@ class View:
         return self._node.devices.registry
 
     async def devices(self) -> list[Row]:
-        return await with_presence(await self._registry.rows(), self._node.connections)
+        return await with_presence(await self._looked_up.rows(), self._node.connections)
 
     def device_nodes(self) -> list[Row]:
         return self._node.common.nodes()
 
     async def device(self, id: str) -> Row | None:
-        found = await self._registry.row(id)
-        if found is None:
-            return None
-        row = (await with_presence([found], self._node.connections))[0]
-        last = self._node.login.last(id)
-        row["last_login"] = {"at": to_rfc3339(last.at), "address": last.address} if last else None
-        return {**row, "client_ids": self._node.client_ids.of(id), "refused": self._node.refusals.of(id)}
+        found = await self._looked_up.row(id)
+        return None if found is None else await with_all_known(self._node, found)
 
     async def device_add(
         self, id: str, topics: list[str], password: str | None = None, key: str = "", certificate: str = ""

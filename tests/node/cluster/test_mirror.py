@@ -8,11 +8,15 @@ import pytest
 import pytest_asyncio
 
 from skerry.broker import WireClient
+from skerry.config import load
+from skerry.core.clock import SystemClock
 from skerry.core.errors import CorruptError, RejectedError, UnavailableError
 from skerry.inference import Catalogue, Version, adopt_index, coming_folder, export_index, missing_files, take_model_file
 from skerry.node.cluster import model_files
 from skerry.node.cluster.mirror import AGAIN, Mirror
+from skerry.node.cluster.parts import UplinkPause
 from skerry.node.cluster.rollcall import Said, differences
+from skerry.node.uplink import NodeUplink
 from tests.fixtures.nats import NatsServer
 
 
@@ -185,3 +189,28 @@ def test_differences_are_named() -> None:
     assert differences(own, {"b": same, "c": other}) == [
         "c does not have pipeline q and has besides model n@1 and has another pipeline p: give all nodes the same configuration"
     ]
+
+
+@pytest.mark.asyncio
+async def test_the_uplink_is_paused_at_all_nodes_and_over_their_restarts(client: WireClient, tmp_path: Path) -> None:
+    def uplink(name: str) -> NodeUplink:
+        file = tmp_path / name / "skerry.toml"
+        (tmp_path / name / "data").mkdir(parents=True, exist_ok=True)
+        file.write_text(f'[node]\nname = "{name}"\n[uplink]\nkind = "file"\nurl = "out"\n')
+        return NodeUplink(load(file), SystemClock())
+
+    uplinks = {name: uplink(name) for name in ("a", "b")}
+    mirrors = {name: Mirror([UplinkPause(each)], lambda: client, tmp_path / f"{name}.json") for name, each in uplinks.items()}
+
+    async def compare(*names: str) -> list[bool]:
+        for name in names:
+            await mirrors[name]._compare()
+        return [each.paused for each in uplinks.values()]
+
+    assert await compare("a", "b") == [False, False]
+    await uplinks["b"].pause_for_good(True)
+    assert await compare("a", "b", "a") == [True, True]
+    assert uplink("a").paused
+    await uplinks["a"].pause_for_good(False)
+    assert await compare("a", "b") == [False, False]
+    assert not uplink("b").paused

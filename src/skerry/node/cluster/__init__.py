@@ -6,6 +6,7 @@ from skerry.core.lazy import lazy
 
 if TYPE_CHECKING:
     from skerry.node.cluster.common import NodeCommon, common_bytes
+    from skerry.node.cluster.copy import CopiedBucket
     from skerry.node.cluster.examine import certificates, examine_cluster
     from skerry.node.cluster.floor import Floor, stored_by_workers
     from skerry.node.cluster.founding import cluster_config, cluster_folder, join_site, kept_port, prepare
@@ -21,6 +22,7 @@ __getattr__ = lazy(
     __name__,
     {
         "ClusterLink": "view",
+        "CopiedBucket": "copy",
         "Growth": "growth",
         "Floor": "floor",
         "stored_by_workers": "floor",
@@ -45,7 +47,7 @@ __getattr__ = lazy(
 )
 
 __all__ = [
-    "ClusterLink", "Floor", "Growth", "NodeCluster", "NodeCommon", "Paused", "PlacedLeases", "RecordsPlace", "Work",
+    "ClusterLink", "CopiedBucket", "Floor", "Growth", "NodeCluster", "NodeCommon", "Paused", "PlacedLeases", "RecordsPlace", "Work",
     "certificates", "cluster_config", "cluster_folder", "common_bytes", "examine_cluster", "join_site", "kept_port",
     "members_by_status", "prepare", "stored_by_workers", "while_leading", "wire",
 ]  # fmt: skip

@@ -13,11 +13,14 @@ from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import ConfigError, SkerryError
 from skerry.core.service import beat, cancel_and_wait
+from skerry.node.alarm_notes import BUCKET_BYTES as NOTES_BYTES
+from skerry.node.alarm_notes import CommonNotes, OwnNotes
+from skerry.node.cluster.copy import keep_copy
 from skerry.node.cluster.following import Follower
 from skerry.node.cluster.founding import own_address
 from skerry.node.cluster.mirror import BUCKET_BYTES, Mirror
 from skerry.node.cluster.model_files import STREAM_BYTES
-from skerry.node.cluster.parts import ApiTokens, ModelVersions
+from skerry.node.cluster.parts import ApiTokens, ModelVersions, UplinkPause
 from skerry.node.cluster.rollcall import PREFIX, Said, alike_of, differences, said_by
 from skerry.node.cluster.rollout import NodeRollout
 
@@ -34,7 +37,7 @@ _log = log.get("cluster")
 
 def common_bytes(config: NodeConfig) -> int:
     """Bytes that the nodes' common state may take of the broker's store, besides what a node alone needs."""
-    return STREAM_BYTES + BUCKET_BYTES + 64 * MIB if config.cluster.enabled else 0
+    return STREAM_BYTES + BUCKET_BYTES + NOTES_BYTES + 64 * MIB if config.cluster.enabled else 0
 
 
 class NodeCommon:
@@ -47,7 +50,7 @@ class NodeCommon:
         self._own = Said(node.config.node.name)
         self._digests: dict[Path, tuple[tuple[int, int], str]] = {}
         self._rollout = NodeRollout(node, clock)
-        parts = (node.paused, ApiTokens(node), ModelVersions(node), self._rollout)
+        parts = (node.paused, ApiTokens(node), ModelVersions(node), UplinkPause(node.uplink), self._rollout)
         self._mirror = Mirror(parts, lambda: node.link.reading, node.config.data_dir / "cluster" / "common.json")
         self._clients = Follower(CLIENTS, self._learn)
         self._devices = Follower(DEVICES, self._end_connections)
@@ -55,11 +58,15 @@ class NodeCommon:
         if self._on:
             node.client_ids.look = self._look_at_clients
             node.view.bundles, self._rollout.mirror = self._rollout, self._mirror
+            node.link.plans.append(CommonNotes.plan)
+            own = OwnNotes(node.storage.store, node.config.store_path)
+            node.view.alarms.notes = CommonNotes(lambda: node.link.looking, lambda: node.link.reading, own)
 
     async def run(self) -> None:
         if not self._on:
             return
         tasks = [asyncio.create_task(each.run()) for each in (self._mirror, self._rollout)]
+        tasks.append(asyncio.create_task(keep_copy(self._node)))
         try:
             while True:
                 await self._say()

@@ -271,6 +271,12 @@ class NodeCluster:
         return None if self.no_quorum_since is None else to_rfc3339(self.no_quorum_since)
 
     @property
+    def stale(self) -> str:
+        """Why what is read here may be old; empty where there is a quorum."""
+        since = self.no_quorum_text
+        return f"no quorum since {since}: this is what this node has, and may be old" if since else ""
+
+    @property
     def sentence(self) -> str:
         """How the cluster is."""
         if self.manager is None:

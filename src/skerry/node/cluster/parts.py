@@ -1,4 +1,4 @@
-"""What of a node is mirrored to the others besides paused pipelines: models with their files, and tokens of the API."""
+"""What of a node is mirrored to the others besides paused pipelines: models with files, tokens, the uplink's pause."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -9,7 +9,9 @@ from skerry.node.cluster import model_files
 
 if TYPE_CHECKING:
     from skerry.node.life import Node
+    from skerry.node.uplink import NodeUplink
 
+_PAUSED, _SENDING = b"paused", b"sending"
 _log = log.get("cluster")
 
 
@@ -70,3 +72,25 @@ class ModelVersions:
                     await asyncio.to_thread(take_model_file, catalogue, part, sha256)
                     _log.info(f"the file {sha256[:12]} of a model came from another node")
         await self._node.models.adopt(data)
+
+
+class UplinkPause:
+    """Whether the uplink is paused, on whichever node it runs."""
+
+    key = "uplink"
+
+    def __init__(self, uplink: "NodeUplink") -> None:
+        self._uplink = uplink
+
+    async def read(self) -> bytes | None:
+        return _PAUSED if self._uplink.paused else _SENDING
+
+    async def give(self, data: bytes) -> None:
+        """Nothing else is needed."""
+
+    async def given(self, data: bytes) -> None:
+        """Nothing is left over."""
+
+    async def take(self, data: bytes) -> None:
+        if (data == _PAUSED) != self._uplink.paused:
+            await self._uplink.hold(data == _PAUSED)

@@ -17,7 +17,7 @@ from skerry.bundle import (
     duty,
     taken_back,
 )
-from skerry.cluster import NodeStatus
+from skerry.cluster import EdgeNode, NodeStatus
 from skerry.core import log
 from skerry.core.clock import Clock, to_rfc3339
 from skerry.core.errors import ConfigError, CorruptError, RejectedError, SkerryError, UnavailableError
@@ -121,7 +121,7 @@ class NodeRollout:
             row = {"at": to_rfc3339(record.ended), "id": record.id, "bundle": record.title, "what": what, "reason": record.reason}
             history = [*history, {**row, "nodes": len(record.done)}]
         words = self._words()
-        members = {member.id: str(member.status) for member in self._node.cluster.members()}
+        members = {member.id: str(member.status) for member in self._members()}
         nodes = [
             {"node": name, "status": status, **msgspec.structs.asdict(words.get(name, Word()))} for name, status in members.items()
         ]
@@ -165,7 +165,7 @@ class NodeRollout:
             return  # what is known here may be old
         cluster, bundles, name = self._node.cluster, self._node.bundles, self._node.config.node.name
         if cluster.leads and cluster.quorum and not self._changing.locked():
-            there = sorted(member.id for member in cluster.members() if member.status in _THERE)
+            there = sorted(member.id for member in self._members() if member.status in _THERE)
             following = advance(self.record, name, there, self._words(), self._clock.now())
             if following != self.record:
                 self._note(following)
@@ -193,6 +193,10 @@ class NodeRollout:
             await asyncio.to_thread(self._shelf.refused, record.wanted, str(error))
         finally:
             self._coming(record.wanted).unlink(missing_ok=True)
+
+    def _members(self) -> list[EdgeNode]:
+        """Those that run something: a witness takes no bundle."""
+        return [member for member in self._node.cluster.members() if member.role == "node"]
 
     def _note(self, record: Rollout) -> None:
         if record.state != self.record.state:
