@@ -19,7 +19,7 @@ from tests.docs.blocks import ROOT
 from tests.docs.test_docs import complaint
 
 SRC = ROOT / "src" / "skerry"
-SOURCES = ("broker/callout.py", "device/authenticator.py", "device/login.py", "node/life.py", "node/link.py")
+SOURCES = ("broker/callout.py", "device/authenticator.py", "device/login.py", "node/life.py", "node/link.py", "node/linking.py")
 REASON = re.compile(r"(?:(?:Refusal|Verdict|refuse_new|_count)\(|\breason = )\"([a-z-]+)\"")
 STATE = re.compile(
     r'return "([a-z]+)", |state, reason = "([a-z]+)"|state="([a-z]+)"|"([a-z]+)" if self\.\w+|else "([a-z]+)",$', re.MULTILINE
@@ -44,7 +44,7 @@ def text(name: str) -> str:
 
 def states() -> set[str]:
     """The states that a pipeline's row may have, out of the four modules that say them."""
-    sources = "".join(map(text, ("worker/slot.py", "node/schedule.py", "node/view.py", "node/cluster/member.py")))
+    sources = "".join(map(text, ("worker/slot.py", "node/schedule.py", "node/pipeline_rows.py", "node/cluster/member.py")))
     return {*merge._WORST, *(word for each in STATE.findall(sources) for word in each)} - {""}
 
 
