@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from skerry.broker import LOG, MIB, WireClient, api, bucket_plan, ensure, kv_get, kv_put, log_plan, read_page
+from skerry.broker import LOG, MIB, WireClient, api, bucket_plan, ends, ensure, kv_get, kv_put, log_plan, read_page, trim
 from skerry.core.errors import FencedError, RejectedError, UnavailableError
 from tests.fixtures.nats import NatsServer, put
 
@@ -86,3 +86,17 @@ async def test_a_full_bucket_refuses_and_forgets_nothing(client: WireClient) -> 
     with pytest.raises(UnavailableError, match="small/b was not written"):
         await kv_put(client, "small", "b", b"x" * 2500, None)
     assert (await kv_get(client, "small", "a") or (b"",))[0] == b"x" * 1000
+
+
+@pytest.mark.asyncio
+async def test_the_ends_of_a_stream_are_read_without_asking_who_leads_it(client: WireClient) -> None:
+    assert await ends(client, LOG) == (0, 0)
+    for number in range(5):
+        await put(client, f"$MQTT.msgs.k{number}", b"%d" % number)
+    assert await ends(client, LOG) == (1, 5)
+    await trim(client, 2)
+    assert await ends(client, LOG) == (3, 5)
+    await trim(client, 5)
+    assert await ends(client, LOG) == (0, 0)
+    with pytest.raises(UnavailableError):
+        await ends(client, "nothing")

@@ -210,3 +210,27 @@ def test_the_history_has_an_end_and_a_damaged_state_is_told_of(shelf: Shelf, tmp
     (shelf.directory / "state.json").write_text('{"format": 7}')
     with pytest.raises(CorruptError, match="has format 7"):
         shelf.read()
+
+
+def test_a_bundle_that_is_handed_on_is_the_one_that_came_with_all_who_signed_it(shelf: Shelf, tmp_path: Path) -> None:
+    came = bundle(tmp_path / "made")
+    given = shelf.install(came, [KEY.public])
+    shelf.pack(given, tmp_path / "handed-on.bundle")
+    again = BundleFile(tmp_path / "handed-on.bundle")
+    assert (again.id, again.data, again.signatures) == (came.id, came.data, came.signatures)
+    assert again.path.read_bytes() == came.path.read_bytes()
+    other = Shelf(tmp_path / "elsewhere", ManualClock(1_000_000))
+    assert other.install(again, [KEY.public]) == given
+    assert other.verify(given, [KEY.public])
+    with pytest.raises(RejectedError, match="not trusted here"):
+        Shelf(tmp_path / "stranger", ManualClock(1_000_000)).install(again, [SigningKey.new().public])
+
+
+def test_what_changed_on_the_disk_is_not_handed_on(shelf: Shelf, tmp_path: Path) -> None:
+    given = put(shelf, tmp_path)
+    (model,) = (shelf.folder(given) / "models").iterdir()
+    model.write_bytes(b"another one")
+    with pytest.raises(RejectedError, match="changed while the bundle was made"):
+        shelf.pack(given, tmp_path / "handed-on.bundle")
+    assert not (tmp_path / "handed-on.bundle").exists()
+    assert list(tmp_path.glob(".*.part")) == []
