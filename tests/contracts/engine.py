@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from skerry.core.errors import RejectedError, UnavailableError
-from skerry.inference.engine.seam import EngineOptions, Session, open_session
+from skerry.inference.engine.opening import open_session
+from skerry.inference.engine.seam import EngineOptions, Session
 from skerry.inference.engine.signature import Signature
 
 ROWS = np.array([[1, -2, 3], [4, 5, -6]], np.float32)

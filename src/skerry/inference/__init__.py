@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from skerry.inference.catalogue.versions import MOST_VERSIONS, Catalogue
     from skerry.inference.drift.measure import Meter, psi, reference_in, reference_json, reference_of, shown
     from skerry.inference.drift.state import DriftReport, DriftState, Reference, merge_drift, merge_states
-    from skerry.inference.engine.seam import EngineOptions, load_engine
+    from skerry.inference.engine.opening import load_engine
+    from skerry.inference.engine.seam import EngineOptions
     from skerry.inference.engine.signature import Signature
     from skerry.inference.host import EngineHost
     from skerry.inference.model import Model, load_model
@@ -64,7 +65,7 @@ __getattr__ = lazy(
         "coming_folder": "catalogue.exchange",
         "take_model_file": "catalogue.exchange",
         "EngineOptions": "engine.seam",
-        "load_engine": "engine.seam",
+        "load_engine": "engine.opening",
         "Signature": "engine.signature",
         "Meter": "drift.measure",
         "Model": "model",

@@ -36,7 +36,7 @@ START_S = 30.0  # a host that has said nothing for so much longer than its job m
 MOST_ANSWER = 256 << 20  # bytes; a longer one is no answer
 _PR_SET_PDEATHSIG = 1
 _SCRATCH = "skerry-job-"
-_ROOM = ("engine.openvino", "graph.prepare", "catalogue.trial")
+_ROOM = ("engine.choice", "engine.openvino", "graph.prepare", "catalogue.trial")
 _PRELOADED = ("numpy.random", "onnx.helper", "onnxruntime", *(f"skerry.inference.{module}" for module in _ROOM))
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 T = TypeVar("T")

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skerry.core.errors import RejectedError, SkerryError
-from skerry.inference.engine.seam import EngineOptions, Session, open_session
+from skerry.inference.engine.opening import open_session
+from skerry.inference.engine.seam import EngineOptions, Session
 from skerry.inference.engine.signature import numpy_dtype, repr_html
 
 Floats = NDArray[np.float64]

@@ -16,7 +16,7 @@ from skerry.inference.batching.batcher import Ticket
 from skerry.inference.batching.packing import cut_rows, join_answers, pack, raise_first
 from skerry.inference.batching.runs import Runner
 from skerry.inference.batching.sync import SyncInference
-from skerry.inference.engine.seam import open_session
+from skerry.inference.engine.opening import open_session
 
 few = settings(max_examples=30, deadline=None)
 

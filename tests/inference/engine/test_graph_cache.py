@@ -10,9 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 from skerry.core.errors import RejectedError
 from skerry.inference.batching.edge import EdgeInference
 from skerry.inference.batching.sync import SyncInference
-from skerry.inference.engine import onnxruntime as sessions
-from skerry.inference.engine.onnxruntime import _EXTERNAL, _PIECE, content_digest, let_go
-from skerry.inference.engine.seam import EngineOptions, open_session
+from skerry.inference.engine import graph_cache
+from skerry.inference.engine.graph_cache import _EXTERNAL, _PIECE, content_digest, let_go
+from skerry.inference.engine.opening import open_session
+from skerry.inference.engine.seam import EngineOptions
 from skerry.inference.graph.prepare import prepare
 from tests.inference.conftest import FLOAT
 
@@ -88,7 +89,7 @@ async def test_an_ir_3_file_is_loaded_twice_for_asyncio(tmp_path: Path) -> None:
 
 
 def test_verdicts_and_freed_copies_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MOST_CACHED", 2)
+    monkeypatch.setattr(graph_cache, "MOST_CACHED", 2)
     cache = tmp_path / "cache"
     for number in range(5):
         path = dense(tmp_path / f"{number}.onnx", batch=1, note=str(number))
@@ -117,7 +118,7 @@ def test_a_verdict_without_its_copy_is_made_again(tmp_path: Path) -> None:
 
 
 def test_the_oldest_of_one_kind_go_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MOST_CACHED", 3)
+    monkeypatch.setattr(graph_cache, "MOST_CACHED", 3)
     for number in range(6):
         for kind in ("a", "b"):
             file = tmp_path / f"{number}.{kind}"
@@ -130,7 +131,7 @@ def test_the_oldest_of_one_kind_go_and_no_others(tmp_path: Path, monkeypatch: py
 
 
 def test_a_kept_graph_that_is_used_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MOST_CACHED", 2)
+    monkeypatch.setattr(graph_cache, "MOST_CACHED", 2)
     files = [dense(tmp_path / f"{number}.onnx", 8, False, note=str(number)) for number in range(3)]
     cache = tmp_path / "cache"
     open_session(files[0], cache=cache)

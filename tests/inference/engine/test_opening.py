@@ -9,8 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from skerry.core.errors import ConfigError, RejectedError
-from skerry.inference.engine import onnxruntime as sessions
-from skerry.inference.engine.seam import EngineOptions, open_session
+from skerry.inference.engine import graph_cache
+from skerry.inference.engine.opening import open_session
+from skerry.inference.engine.seam import EngineOptions
 from tests.contracts.engine import ROWS, EngineContract, two_outputs
 
 
@@ -129,7 +130,7 @@ def test_a_cache_that_cannot_be_written_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "MOST_CACHED", 2)
+    monkeypatch.setattr(graph_cache, "MOST_CACHED", 2)
     for number in range(4):
         made = model()
         made.doc_string = str(number)

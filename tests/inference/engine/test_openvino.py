@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from skerry.inference.engine.openvino import Measurement, _judge, choose_engine
-from skerry.inference.engine.seam import EngineOptions, open_session
+from skerry.inference.engine.choice import Measurement, _judge, choose_engine
+from skerry.inference.engine.opening import open_session
+from skerry.inference.engine.seam import EngineOptions
 from tests.contracts.engine import ROWS, EngineContract, two_outputs
 from tests.inference.conftest import STRING, MakeModel
 
@@ -35,7 +36,7 @@ def dense(make: MakeModel, rows: int | str = "N", layers: int = 10, width: int =
 
 
 def test_runs_that_are_too_short_for_it_to_gain_are_not_measured(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from skerry.inference.engine.openvino import choose_engine\n"
+    code = "import sys; from pathlib import Path; from skerry.inference.engine.choice import choose_engine\n"
     code += "print(choose_engine(Path(sys.argv[1]))[1][1].note, 'openvino' in sys.modules)"
     path = two_outputs(tmp_path / "m.onnx")
     answer = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=60)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from onnx import helper, numpy_helper
 
+from skerry.inference.engine.opening import open_session
 from skerry.inference.engine.samples import OPEN_SIZES, agree, first_rows, join, rows_of, sample_feed
-from skerry.inference.engine.seam import open_session
 from skerry.inference.engine.signature import Signature, check_feed, numpy_dtype
 from skerry.inference.graph.prepare import prepare
 from tests.inference.conftest import FLOAT, MakeModel

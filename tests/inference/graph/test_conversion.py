@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from skerry.core.errors import RejectedError
 from skerry.inference.batching.sync import SyncInference
-from skerry.inference.engine.seam import open_session
+from skerry.inference.engine.opening import open_session
 from skerry.inference.graph.conversion import Comparison, convert
 from skerry.inference.graph.prepare import prepare
 from tests.inference.conftest import FLOAT

@@ -10,7 +10,7 @@ import onnx.backend.test
 import pytest
 from onnx import helper, numpy_helper
 
-from skerry.inference.engine.seam import open_session
+from skerry.inference.engine.opening import open_session
 from skerry.inference.graph.conversion import _compare, convert
 from tests.fixtures import models
 from tests.inference.conftest import FLOAT

@@ -12,7 +12,7 @@ from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 
 from skerry.core.errors import RejectedError
-from skerry.inference.engine.seam import open_session
+from skerry.inference.engine.opening import open_session
 from skerry.inference.tools.compare import Check, difference, main, record_outputs, verify_model
 from tests.inference.conftest import FLOAT, STRING, MakeModel
 

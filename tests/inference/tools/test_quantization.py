@@ -10,7 +10,8 @@ from skl2onnx import to_onnx
 from sklearn.ensemble import RandomForestClassifier
 
 from skerry.core.errors import RejectedError
-from skerry.inference.engine.seam import EngineOptions, open_session
+from skerry.inference.engine.opening import open_session
+from skerry.inference.engine.seam import EngineOptions
 from skerry.inference.tools.quantization import optimize_model, quantize_model, quantized_table, saturates, time_by_turns
 from tests.inference.conftest import FLOAT, MakeModel
 

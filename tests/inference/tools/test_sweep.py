@@ -9,7 +9,8 @@ import pytest
 from onnx import helper
 
 from skerry.core.errors import RejectedError
-from skerry.inference.engine.seam import EngineOptions, open_session
+from skerry.inference.engine.opening import open_session
+from skerry.inference.engine.seam import EngineOptions
 from skerry.inference.tools.recorded import MAX_ROWS, random_rows, read_rows, take_rows
 from skerry.inference.tools.sweep import (
     Point,

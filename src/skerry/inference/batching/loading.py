@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import ConfigError, RejectedError
 from skerry.inference.batching.runs import FEW_SIZES, SIZES, Feed, Runner, how_to_run
+from skerry.inference.engine.opening import open_session
 from skerry.inference.engine.samples import first_rows
-from skerry.inference.engine.seam import EngineOptions, Session, open_session
+from skerry.inference.engine.seam import EngineOptions, Session
 from skerry.inference.engine.signature import Signature, repr_html
 from skerry.runtime import MemoryPool
 

@@ -16,7 +16,7 @@ _CHUNK = 1 << 20
 
 def export_index(catalogue: Catalogue) -> bytes | None:
     """The index for others; None where nothing was ever added. Raises `CorruptError`."""
-    index = catalogue.read()
+    index = catalogue.index.read()
     return None if index == Index() else msgspec.json.encode(index)
 
 
@@ -38,7 +38,7 @@ def take_model_file(catalogue: Catalogue, part: Path, sha256: str) -> None:
             os.fsync(file.fileno())
         if found != sha256:
             raise CorruptError(f"the file of a model came with the sha256 {found}", where=sha256, mend="add the model again")
-        with catalogue.writing():
+        with catalogue.index.writing():
             part.replace(catalogue.blobs / sha256)
             sync_names(catalogue.blobs)
     except OSError as error:
@@ -48,11 +48,11 @@ def take_model_file(catalogue: Catalogue, part: Path, sha256: str) -> None:
 def adopt_index(catalogue: Catalogue, data: bytes) -> None:
     """Have another node's index from now on; its files must be here. Raises `RejectedError` where one is not."""
     index = _decoded(data)
-    with catalogue.writing():
+    with catalogue.index.writing():
         for row in index.versions:
             if not (catalogue.blobs / row.sha256).is_file():
                 raise RejectedError(f"its file {row.sha256} is not here", where=row.reference, mend="fetch it first")
-        catalogue.write(index)
+        catalogue.index.write(index)
 
 
 def coming_folder(catalogue: Catalogue) -> Path:

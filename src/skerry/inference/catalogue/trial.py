@@ -102,8 +102,9 @@ def try_model(
 
 def look(question: bytes, _progress: Callable[[int, int], None]) -> Report:
     """What the child does with a `Question`. Raises `SkerryError`: why the model is refused."""
-    from skerry.inference.engine.openvino import engine_for
-    from skerry.inference.engine.seam import EngineOptions, open_session
+    from skerry.inference.engine.choice import engine_for
+    from skerry.inference.engine.opening import open_session
+    from skerry.inference.engine.seam import EngineOptions
     from skerry.inference.graph.conversion import convert
     from skerry.inference.graph.prepare import prepare
 

@@ -9,26 +9,24 @@ index that opens and names only whole files; what it does not name is removed by
 agent keeps the catalogue, and it must stay small.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
 
 from skerry.core.clock import Clock, SystemClock
-from skerry.core.errors import ConfigError, CorruptError, InsufficientResources, RejectedError, UnavailableError, suggestion
+from skerry.core.errors import ConfigError, InsufficientResources, RejectedError, suggestion
 from skerry.core.files import sync_names
 from skerry.inference.catalogue.config import ModelConfig
-from skerry.inference.catalogue.version import FORMAT, Index, Version
+from skerry.inference.catalogue.index import IndexFile
+from skerry.inference.catalogue.version import Index, Version
 
 MOST_VERSIONS = 1000  # in one catalogue
 _HISTORY = 20  # earlier active versions that are remembered of a name
 _CHUNK = 1 << 20
-_LOCK_WAIT_S = 10.0
 
 
 class Catalogue:
@@ -43,15 +41,15 @@ class Catalogue:
     def __init__(
         self, directory: Path, configs: Sequence[ModelConfig] = (), base: Path = Path(), clock: Clock | None = None
     ) -> None:
-        self.directory = directory
+        self.directory, self.index = directory, IndexFile(directory)
         self._configs = list(configs)
         self._base = base
         self._clock = clock or SystemClock()
-        self.read()
+        self.index.read()  # what cannot be read is told at once
 
     def versions(self, name: str | None = None) -> list[Version]:
         """All versions, or those of one name; of a name the oldest first. Raises `CorruptError`."""
-        index = self.read()
+        index = self.index.read()
         rows = self._rows(index)
         chosen = [self._shown(index, row, rows) for row in rows if name in (None, row.name)]
         return sorted(chosen, key=lambda row: row.name)
@@ -81,14 +79,14 @@ class Catalogue:
 
     def active(self, name: str) -> Version | None:
         """The active version of a name, if there is one."""
-        index = self.read()
+        index = self.index.read()
         rows = self._rows(index)
         wanted = _active(index, name, rows)
         return next((self._shown(index, row, rows) for row in rows if (row.name, row.version) == (name, wanted)), None)
 
     def previous(self, name: str) -> Version | None:
         """The version that `rollback` goes to: the last one that was active before, exists, and did not fail."""
-        index = self.read()
+        index = self.index.read()
         rows = {row.version: row for row in self.versions(name)}
         now = _active(index, name, list(rows.values()))
         for version in reversed(index.history.get(name, [])):
@@ -102,7 +100,7 @@ class Catalogue:
 
     def shadow_of(self, name: str) -> Version | None:
         """The version that runs beside the active one, if any."""
-        wanted = self.read().shadow.get(name)
+        wanted = self.index.read().shadow.get(name)
         return next((row for row in self.versions(name) if row.version == wanted), None)
 
     def configs(self) -> list[ModelConfig]:
@@ -124,7 +122,7 @@ class Catalogue:
 
     def store(self, file: Path) -> tuple[str, int]:
         """Copy a file in: its sha256 and size. Not in the index yet. Raises `RejectedError`, `InsufficientResources`."""
-        with self.writing():
+        with self.index.writing():
             self.blobs.mkdir(parents=True, exist_ok=True)
             part = self.blobs / f".{os.getpid()}-{time.monotonic_ns()}.part"
             try:
@@ -140,7 +138,7 @@ class Catalogue:
 
         Raises `RejectedError`: the version is there, or its file is not.
         """
-        with self.writing() as index:
+        with self.index.writing() as index:
             taken = {row.version for row in self._rows(index) if row.name == version.name}
             numbers = [int(each) for each in taken if each.isascii() and each.isdecimal()]
             number = version.version or str(max(numbers, default=0) + 1)
@@ -159,17 +157,17 @@ class Catalogue:
                 raise RejectedError(f"its file {version.sha256} is not stored", where=str(self.blobs))
             added = msgspec.structs.replace(version, version=number, state="staged", added=self._clock.now(), file="")
             index.versions.append(added)
-            self.write(index)
+            self.index.write(index)
         return added
 
     def activate(self, name: str, version: str) -> Version:
         """Move the active pointer. Raises `ConfigError` (no such version), `RejectedError` (its file is gone)."""
-        with self.writing() as index:
+        with self.index.writing() as index:
             row = self.find(f"{name}@{version}")
             if not self.path(row).is_file():
                 raise RejectedError("its file is gone", where=str(self.path(row)), mend="add it again")
             self._point(index, row)
-            self.write(index)
+            self.index.write(index)
         return self.find(row.reference)
 
     def rollback(self, name: str, reason: str = "") -> Version:
@@ -177,7 +175,7 @@ class Catalogue:
 
         Raises `ConfigError` (no such model), `RejectedError` (there is no previous version).
         """
-        with self.writing() as index:
+        with self.index.writing() as index:
             self.find(name)
             now, back = self.active(name), self.previous(name)
             if now is None or back is None:
@@ -185,18 +183,18 @@ class Catalogue:
             self._point(index, back, keep=False)
             if reason:
                 index.failed[now.reference] = reason
-            self.write(index)
+            self.index.write(index)
         return self.find(back.reference)
 
     def fail(self, name: str, version: str, reason: str) -> None:
         """Mark a version as failed; the active pointer stays. Raises `ConfigError` (no such version)."""
-        with self.writing() as index:
+        with self.index.writing() as index:
             index.failed[self.find(f"{name}@{version}").reference] = reason
-            self.write(index)
+            self.index.write(index)
 
     def shadow(self, name: str, version: str | None) -> None:
         """Let a version run beside the active one, or none. Raises `ConfigError`, `RejectedError` (it is the active one)."""
-        with self.writing() as index:
+        with self.index.writing() as index:
             active = self.find(name)
             if version is None:
                 index.shadow.pop(name, None)
@@ -205,11 +203,11 @@ class Catalogue:
                 if row.version == active.version:
                     raise RejectedError(f"{row.reference} is the active version", mend="shadow another one")
                 index.shadow[name] = row.version
-            self.write(index)
+            self.index.write(index)
 
     def remove(self, name: str, version: str) -> None:
         """Forget a version, and its file when no other has it. Raises `ConfigError`, `RejectedError` (active, or configured)."""
-        with self.writing() as index:
+        with self.index.writing() as index:
             row = self.find(f"{name}@{version}")
             active = self.active(name)
             if row.file:
@@ -217,7 +215,7 @@ class Catalogue:
             if active is not None and active.version == row.version:
                 raise RejectedError(f"{row.reference} is active", mend="activate another version first")
             self._forget(index, {(name, row.version)})
-            self.write(index)
+            self.index.write(index)
             self._sweep(index)
 
     def collect(self, keep: int = 3, pinned: Collection[str] = ()) -> list[str]:
@@ -225,7 +223,7 @@ class Catalogue:
 
         Never goes: the active, the shadow, what `rollback` goes to, and `pinned` references. Answers the references that went.
         """
-        with self.writing() as index:
+        with self.index.writing() as index:
             gone = set()
             for name in {row.name for row in index.versions}:
                 kept = {row.version for row in (self.active(name), self.previous(name), self.shadow_of(name)) if row is not None}
@@ -237,7 +235,7 @@ class Catalogue:
                 }
             if gone:
                 self._forget(index, gone)
-                self.write(index)
+                self.index.write(index)
             self._sweep(index)
         return sorted(f"{name}@{version}" for name, version in gone)
 
@@ -301,62 +299,6 @@ class Catalogue:
             for file in self.blobs.iterdir():
                 if file.name not in named:
                     file.unlink(missing_ok=True)
-
-    def read(self) -> Index:
-        """The index as it is on the disk. Raises `CorruptError`."""
-        path = self.directory / "index.json"
-        try:
-            index = msgspec.json.decode(path.read_bytes(), type=Index)
-        except FileNotFoundError:
-            return Index()
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise CorruptError(
-                f"is not what was written: {error}",
-                where=str(path),
-                mend="move it away and add the models again; blobs/ has the files",
-            ) from error
-        if index.format != FORMAT:
-            raise CorruptError(
-                f"has format {index.format}, this skerry reads {FORMAT}", where=str(path), mend="use the skerry that wrote it"
-            )
-        return index
-
-    def write(self, index: Index) -> None:
-        """Put an index in place; only while `writing`. Raises `InsufficientResources`."""
-        path = self.directory / "index.json"
-        part = path.with_suffix(".part")
-        try:
-            with part.open("wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(index), indent=1))
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-            sync_names(self.directory)
-        except OSError as error:
-            raise InsufficientResources(
-                f"cannot be written: {error.strerror}", where=str(path), mend="make room and try again"
-            ) from error
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[Index]:
-        """The index, under the lock; the kernel lets it go when its holder dies."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        until = time.monotonic() + _LOCK_WAIT_S
-        try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > until:
-                        raise UnavailableError(
-                            "another skerry is writing the catalogue", where=str(self.directory), mend="try again"
-                        ) from error
-                    time.sleep(0.02)
-            yield self.read()
-        finally:
-            os.close(descriptor)
 
 
 def _active(index: Index, name: str, rows: Sequence[Version]) -> str | None:

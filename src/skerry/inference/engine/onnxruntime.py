@@ -2,12 +2,8 @@
 
 import contextlib
 import ctypes
-import hashlib
-import mmap
 import os
-import platform
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skerry.core.errors import InsufficientResources, RejectedError, SkerryError, UnavailableError
+from skerry.inference.engine.graph_cache import keep, place_of, scratch_for
 from skerry.inference.engine.seam import EngineOptions, Feed
 from skerry.inference.engine.signature import Signature, check_feed, dtype_name, is_exotic, numpy_dtype
 
-MOST_CACHED = 64  # files in a cache directory; the oldest go
-_EXTERNAL = b"\x0a\x08location"  # the key of external_data, as protobuf writes it
-_MOST_INLINE = 1 << 30  # a larger graph is not written a second time
-_PIECE = 1 << 20
 _QUIET = 4  # errors come as exceptions, once
 
 # onnxruntime's words → what happened, and the mend; {0} is what the pattern caught
@@ -213,7 +206,7 @@ def _open(source: Path | bytes, options: EngineOptions, cache: Path | None) -> A
     import onnxruntime as ort
 
     where = str(source) if isinstance(source, Path) else "model"
-    kept = None if cache is None or options.optimize == "none" else _place(source, options, cache)
+    kept = None if cache is None or options.optimize == "none" else place_of(source, options, cache)
     if kept is not None and kept.is_file():
         try:
             session = ort.InferenceSession(str(kept), _settings(options, "none"), providers=["CPUExecutionProvider"])
@@ -224,7 +217,7 @@ def _open(source: Path | bytes, options: EngineOptions, cache: Path | None) -> A
                 os.utime(kept)
             return session
     settings = _settings(options, options.optimize)
-    written = _temporary(kept)
+    written = scratch_for(kept)
     if written is not None:
         settings.optimized_model_filepath = written
     content = str(source) if isinstance(source, Path) else source
@@ -232,7 +225,7 @@ def _open(source: Path | bytes, options: EngineOptions, cache: Path | None) -> A
         session = ort.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
         # initializers that a feed may override come back from the written graph as inputs that every feed must have
         if written is not None and kept is not None and not session.get_overridable_initializers():
-            _keep(Path(written), kept)
+            keep(Path(written), kept)
     except Exception as error:
         raise explain_load(error, where) from error
     finally:
@@ -240,75 +233,3 @@ def _open(source: Path | bytes, options: EngineOptions, cache: Path | None) -> A
             with contextlib.suppress(OSError):
                 Path(written).unlink(missing_ok=True)
     return session
-
-
-def _temporary(kept: Path | None) -> str | None:
-    if kept is None:
-        return None
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=kept.parent, prefix=".", suffix=".tmp")
-    except OSError:
-        return None
-    os.close(handle)
-    return name
-
-
-def _keep(written: Path, kept: Path) -> None:
-    """Put a whole file in place, and let the oldest go."""
-    with contextlib.suppress(OSError):
-        with written.open("rb") as file:
-            os.fsync(file.fileno())
-        written.replace(kept)
-        let_go(kept.parent, "*.opt.onnx")
-
-
-def let_go(cache: Path, pattern: str) -> None:
-    """Bound a cache: of the files of one kind the newest stay."""
-    with contextlib.suppress(OSError):
-        aged = sorted(cache.glob(pattern), key=lambda path: path.stat().st_mtime)
-        for old in aged[:-MOST_CACHED]:
-            old.unlink(missing_ok=True)
-
-
-def _place(source: Path | bytes, options: EngineOptions, cache: Path) -> Path | None:
-    """Where the optimized graph of a model is kept; None when it has data beside it or is large."""
-    import onnxruntime as ort
-
-    try:
-        digest = content_digest(source)
-    except (OSError, ValueError):
-        return None
-    if digest is None:
-        return None
-    key = f"{digest} {ort.__version__} {options.optimize} {platform.machine()} {cpu_flags()}"
-    return cache / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.opt.onnx"
-
-
-def content_digest(source: Path | bytes) -> str | None:
-    """sha256 of a model file; None when it has external data, which is not in it, or is over 1 GiB.
-
-    Raises `OSError`, `ValueError` (empty).
-    """
-    if isinstance(source, bytes):
-        return None if _EXTERNAL in source or len(source) > _MOST_INLINE else hashlib.sha256(source).hexdigest()
-    if source.stat().st_size > _MOST_INLINE:
-        return None
-    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return None if _holds(content, _EXTERNAL) else hashlib.sha256(content).hexdigest()
-
-
-def _holds(content: mmap.mmap, word: bytes) -> bool:
-    """Whether a word is in a file; looked for piece by piece, since other threads stand still while a piece is looked through."""
-    return any(content.find(word, at, at + _PIECE + len(word)) >= 0 for at in range(0, len(content), _PIECE))
-
-
-def cpu_flags() -> str:
-    """What the CPU can do, as a short digest: an optimized graph holds for one kind of CPU. Empty where the system does not say."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                return hashlib.sha256(line.encode()).hexdigest()[:16]
-    except OSError:
-        pass
-    return platform.processor()

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skerry.core.errors import RejectedError, SkerryError
+from skerry.inference.engine.opening import open_session
 from skerry.inference.engine.samples import OPEN_SIZES, agree, sample_feed
-from skerry.inference.engine.seam import Session, open_session
+from skerry.inference.engine.seam import Session
 from skerry.inference.graph.prepare import dims_of, read_model, write_whole
 
 

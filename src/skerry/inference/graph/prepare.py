@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 
 from skerry.core.errors import RejectedError, SkerryError
-from skerry.inference.engine.onnxruntime import content_digest, let_go
+from skerry.inference.engine.graph_cache import content_digest, let_go
+from skerry.inference.engine.opening import open_session
 from skerry.inference.engine.samples import OPEN_SIZES, agree, join, rows_of, sample_feed
-from skerry.inference.engine.seam import EngineOptions, Session, open_session
+from skerry.inference.engine.seam import EngineOptions, Session
 
 Batch = Literal["symbolic", "freed", "fixed", "none"]
 MOST_BYTES = 2 << 30  # that one tensor may claim; more cannot be meant for a small box

@@ -11,8 +11,9 @@ from typing import TypeVar
 import msgspec
 
 from skerry.core.errors import SkerryError
-from skerry.inference.engine.openvino import engine_for
-from skerry.inference.engine.seam import EngineOptions, open_session
+from skerry.inference.engine.choice import engine_for
+from skerry.inference.engine.opening import open_session
+from skerry.inference.engine.seam import EngineOptions
 from skerry.inference.graph.prepare import prepare
 from skerry.inference.host import EngineHost
 from skerry.inference.tools.compare import Check, record_outputs, verify_model

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skerry.core.errors import RejectedError, SkerryError
+from skerry.inference.engine.opening import open_session
 from skerry.inference.engine.samples import agree
-from skerry.inference.engine.seam import EngineOptions, Session, open_session
+from skerry.inference.engine.seam import EngineOptions, Session
 from skerry.inference.graph.prepare import Prepared, prepare
 from skerry.inference.tools.recorded import Feed, random_rows, take_rows
 from skerry.inference.tools.sweep import fixed_batch

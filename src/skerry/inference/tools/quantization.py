@@ -14,7 +14,8 @@ import msgspec
 
 from skerry.core.clock import SystemClock
 from skerry.core.errors import RejectedError
-from skerry.inference.engine.seam import EngineOptions, Session, open_session
+from skerry.inference.engine.opening import open_session
+from skerry.inference.engine.seam import EngineOptions, Session
 from skerry.inference.tools.compare import Difference, difference, run_in_parts
 from skerry.inference.tools.recorded import Feed, random_rows, take_rows
 from skerry.inference.tools.sweep import Cost, Timing, cost_of, fixed_batch, rows_in, timing_of

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from skerry.core.errors import RejectedError, SkerryError
 from skerry.inference.drift.measure import METADATA_KEY
 from skerry.inference.drift.state import Reference
+from skerry.inference.engine.opening import open_session
 from skerry.inference.engine.samples import OPEN_SIZES, sample_feed
-from skerry.inference.engine.seam import EngineOptions, Session, open_session
+from skerry.inference.engine.seam import EngineOptions, Session
 from skerry.inference.engine.signature import Signature, check_feed, numpy_dtype
 
 Feed = dict[str, NDArray[Any]]

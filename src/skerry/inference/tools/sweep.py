@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from skerry.core.clock import Clock, SystemClock
 from skerry.core.errors import RejectedError
-from skerry.inference.engine.seam import EngineOptions, Session, open_session
+from skerry.inference.engine.opening import open_session
+from skerry.inference.engine.seam import EngineOptions, Session
 from skerry.inference.tools.recorded import Feed, random_rows, take_rows
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
