@@ -13,6 +13,7 @@ from psutil import Process
 
 from skerry.core.errors import RejectedError, UnavailableError
 from skerry.http import AsyncClient, HttpServer, Limits, Request, Response, Route, Stream, json_response, message
+from tests.fixtures.nats import until
 
 pytestmark = pytest.mark.asyncio
 HOST = "127.0.0.1"
@@ -324,3 +325,19 @@ async def test_no_descriptor_is_left(tmp_path: Path) -> None:
                 await client.get("/echo/x")
     await asyncio.sleep(0.05)
     assert descriptors() <= before
+
+
+async def test_a_body_is_held_until_its_handler_has_ended_also_when_its_client_has_left() -> None:
+    """Else clients that come, give and leave would have it hold more than its bound."""
+    place = Place()
+    async with HttpServer([Route("POST", "/slow", place.slow)], Limits(bodies=100_000)) as server:
+        port = await server.listen_tcp(HOST, 0)
+        _, writer = await asyncio.open_connection(HOST, port)
+        writer.write(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60_000)
+        await asyncio.wait_for(place.entered.wait(), 30)
+        writer.transport.abort()
+        await asyncio.sleep(0.3)  # the server has seen that it left
+        assert server.held == 60_000
+        place.go_on.set()
+        await until(lambda: server.held == 0, 30)
+        assert place.finished == 1

@@ -59,18 +59,20 @@ class Library:
             if route.before is not None:
                 asked = route.before(asked)
             body = await self._body(request, most)
-            try:
-                task = asyncio.ensure_future(route.handler(msgspec.structs.replace(asked, body=body)))
-                self.at_work.add(task)
-                task.add_done_callback(self.at_work.discard)
-                given = await asyncio.shield(task)
-            finally:
-                self._bodies.give_back(len(body))
+            task = asyncio.ensure_future(route.handler(msgspec.structs.replace(asked, body=body)))
+            self.at_work.add(task)
+            task.add_done_callback(lambda done: self._done(done, len(body)))
+            given = await asyncio.shield(task)
             if isinstance(given, Response):
                 return _whole(given)
             return await self._stream(request, given)
 
         return answer
+
+    def _done(self, task: "asyncio.Task[Response | Stream]", size: int) -> None:
+        """The handler has ended, also where its peer went before: its body is held no longer."""
+        self.at_work.discard(task)
+        self._bodies.give_back(size)
 
     async def _body(self, request: "web.Request", most: int) -> bytes:
         """The whole body, held in `bodies` from here on."""
