@@ -327,7 +327,7 @@ async def test_messages_are_taken_one_by_one_while_one_of_them_is_suspect(
 ) -> None:
     await store(client, 0, 50)
     running = Running(server, tmp_path)
-    running.engine._assignment.careful_until = 50
+    running.engine._feeding.careful_until = 50
     seen: list[tuple[int, int]] = []
     running.engine._trace.messages = lambda pipeline, first, last: seen.append((first, last))  # type: ignore[method-assign]  # to look on
     await until(lambda: running.received == 50)

@@ -17,7 +17,8 @@ from skerry.core.errors import RejectedError
 from skerry.inference import load_model
 from skerry.pipeline import begin_checkpoints
 from skerry.worker import ModelReport
-from skerry.worker.models import SHADOW_QUEUE, LiveModel, Shadow, try_beside
+from skerry.worker.live import SHADOW_QUEUE, LiveModel, Shadow
+from skerry.worker.models import try_beside
 from skerry.worker.protocol import Command
 from tests.fixtures import models
 from tests.fixtures.frames import spec_of

@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper, save
 from skerry.core.errors import RejectedError
 from skerry.inference import Model, load_model
 from skerry.pipeline import PipelineSpec
-from skerry.worker.models import LiveModel, try_beside
+from skerry.worker.live import LiveModel
+from skerry.worker.models import try_beside
 from skerry.worker.warming import OPEN, check, warm
 from tests.fixtures import models
 from tests.fixtures.frames import spec_of

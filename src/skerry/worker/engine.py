@@ -4,16 +4,16 @@ import asyncio
 import math
 import os
 import sys
-import traceback
 from pathlib import Path
 
-from skerry.broker import Frame, LogReader, Position, WireClient, position
+from skerry.broker import LogReader, WireClient
 from skerry.core import log
 from skerry.core.clock import Clock
 from skerry.core.errors import ConfigError, CorruptError, RejectedError, SkerryError, UnavailableError
 from skerry.core.service import Backoff, beat, cancel_and_wait
 from skerry.pipeline import Runner, Standing, parse_pipeline, unit_name
 from skerry.runtime import resident, trim
+from skerry.worker.feeding import Feeding
 from skerry.worker.growth import Growth, allowed_of
 from skerry.worker.holes import Holes
 from skerry.worker.merge import merge_parts
@@ -31,7 +31,6 @@ TICK_S = 0.25
 EVERYTHING = [">"]
 """What is read of the log: with filters the server takes thrice as long for a message (12 µs more), and the worker needs less than
 2 µs to pass over one that is for none of its pipelines."""
-EXIT_BROKEN = 70
 _log = log.get("worker")
 
 
@@ -46,7 +45,6 @@ class Engine:
         self._feed_client: WireClient | None = None
         self._reader: LogReader | None = None
         self._holes = Holes(assignment.partition == 0)
-        self._fed: list[Slot] = []
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
         self._loading = asyncio.Lock()
@@ -63,6 +61,9 @@ class Engine:
         self._lease = math.inf if assignment.lease is None else assignment.lease
         self._growth = Growth({spec.name: allowed_of(spec, assignment.models) for spec in found}, resident)
         self._slots = Units(self._new_slot, self._load_late, self._leave_out, self._connected, fixed=assignment.units is None)
+        self._feeding = Feeding(
+            self._slots, self._growth, assignment.careful_until, clock.monotonic, self._may_work, self._leave_out
+        )
         own = [unit_name(spec.name, assignment.partition) for spec in found]
         self._slots.begin(own if assignment.units is None else assignment.units, assignment.turn)
 
@@ -172,12 +173,12 @@ class Engine:
 
     async def _read(self, client: WireClient, timers: "asyncio.Task[None]", end: "asyncio.Future[str]") -> None:
         """Read for the pipelines that run, until that set changes, the connection ends or a timer failed."""
-        self._fed = running = self._running()
+        self._feeding.fed = running = self._running()
         changed = asyncio.create_task(self._changed.wait())
         reading: asyncio.Task[None] | None = None
         if running and not self._draining:
             cursor = lambda: min(slot.cursor for slot in running)  # noqa: E731 - the reader's own set, not that of a later moment
-            self._reader = LogReader(client, EVERYTHING, cursor, self._on_batch, full=self._full, on_hole=self._holes.note)
+            self._reader = LogReader(client, EVERYTHING, cursor, self._feeding.on_batch, full=self._full, on_hole=self._holes.note)
             reading = asyncio.create_task(self._reader.run())
         if not self.ready:
             self._growth.begin()
@@ -202,69 +203,22 @@ class Engine:
         if self._reader is not None and not self._full():
             self._reader.go_on()
 
-    def _on_batch(self, frames: list[Frame], first: Position, last: Position) -> None:
-        try:
-            self._take(frames, first, last)
-        except BaseException:  # noqa: BLE001 - see below
-            # no state is left that could be trusted, and a callback has no caller to tell: the agent starts a new worker
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(EXIT_BROKEN)
-
-    def _take(self, frames: list[Frame], first: Position, last: Position) -> None:
-        if first.stream <= self._assignment.careful_until:
-            for frame in frames:
-                where = position(frame[1])
-                self._feed([frame], where, where)
-        else:
-            self._feed(frames, first, last)
-
-    def _feed(self, frames: list[Frame], first: Position, last: Position) -> None:
-        mono = self._clock.monotonic()
-        if mono >= self._lease:
-            self._stand_by()
-            return
-        careful = first.stream <= self._assignment.careful_until
-        self._growth.look()  # the timers may be far: a read of many messages is fed in one go
-        mark = self._growth.mark()
-        for slot in self._fed:
-            if slot.runner is not None:
-                slot.runner.batch = 1 if careful else slot.batch
-                (slot.runner.feed if slot.sampler is None else slot.follow)(frames, first, last, mono)
-                slot.release()
-                mark = self._measure(slot, mark)
-
-    def _measure(self, slot: Slot, mark: int) -> int:
-        """Put down what memory a feed took, and feed a pipeline no longer that has taken too much; the mark for the next feed."""
-        name = slot.spec.name
-        if not mark:
-            return 0
-        mark = self._growth.note(name, mark)
-        if self._growth.over(name) and not slot.over:
-            for each in self._slots.of(name):
-                each.stop(self._growth.of(name), self._growth.allowed(name))
-                self._leave_out(each)
-        return mark
-
     async def _keep_time(self, client: WireClient) -> None:
         """Timers: windows of silent devices, checkpoints, re-sends."""
         last_checkpoint = before = self._clock.monotonic()
         while not client.closed.done():
             await beat(TICK_S)
             now = self._clock.monotonic()
-            if now >= self._lease:
-                self._stand_by()
+            if not self._may_work(now):
                 continue
             caught_up = self._reader is not None and self._reader.caught_up
             urgent = False
             stood_still = now - before > 2 * TICK_S  # what it did not hear then says nothing about the devices
-            for slot in self._fed:
+            for slot in self._feeding.fed:
                 if stood_still:
                     slot.touch()
                 elif caught_up:
-                    mark = self._growth.mark()
-                    urgent |= slot.advance()
-                    self._measure(slot, mark)
+                    urgent |= self._feeding.advance(slot)
                 urgent |= slot.follow_share()
             self._growth.look()
             for slot in self._slots:
@@ -292,12 +246,15 @@ class Engine:
                 slot.touch()
             self._changed.set()
 
-    def _stand_by(self) -> None:
-        """The lease has ended: nothing is taken in, stored or published until it is renewed."""
-        if self._fed:
+    def _may_work(self, now: float) -> bool:
+        """Whether the lease holds; where it has ended nothing is taken in, stored or published until it is renewed."""
+        if now < self._lease:
+            return True
+        if self._feeding.fed:
             _log.warning("the node's lease in the cluster has ended: its pipelines pause")
-            self._fed = []
+            self._feeding.fed = []
             self._changed.set()
+        return False
 
     async def change_units(self, units: list[str], turn: int) -> None:
         """Run these units from now on."""
@@ -326,7 +283,7 @@ class Engine:
 
     def _leave_out(self, slot: Slot) -> None:
         """Read anew with the pipelines that run: what this reader still brings stands behind a gap for one that was not there."""
-        self._fed = [each for each in self._fed if each is not slot]
+        self._feeding.leave_out(slot)
         slot.touch()
         self._changed.set()
 
@@ -370,7 +327,7 @@ class Engine:
 
     async def drain(self) -> None:
         """Stop reading, store all, end `run`."""
-        self._draining, self._fed = True, []
+        self._draining, self._feeding.fed = True, []
         self._models.close()
         self._changed.set()
         await self._slots.close()

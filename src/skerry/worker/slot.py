@@ -33,8 +33,8 @@ from skerry.pipeline import (
     encode_state,
     unpack_letters,
 )
+from skerry.worker.live import KEPT, LiveModel
 from skerry.worker.merge import add_models
-from skerry.worker.models import KEPT, LiveModel
 from skerry.worker.outbox import Outbox
 from skerry.worker.protocol import ModelReport, PipelineReport
 from skerry.worker.sampling import Sampler
