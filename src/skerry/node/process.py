@@ -52,13 +52,20 @@ async def _serve(config: NodeConfig, on_ready: Callable[[Node], None] | None) ->
     loop.set_default_executor(StackedExecutor(section.max_blocking_threads, parse_size(section.thread_stack_size)))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(_reload(node)))
+    reloading: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(node))
+        reloading.add(task)
+        task.add_done_callback(reloading.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     try:
         await running
     except asyncio.CancelledError:
         _log.info("drained and stopped")
     finally:
-        await cancel_and_wait(*beside)
+        await cancel_and_wait(*beside, *reloading)
     return 0
 
 
