@@ -98,6 +98,19 @@ async def test_a_bell_wakes_all_who_wait_and_nobody_waits_for_ever() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_bell_that_nobody_rings_keeps_nothing_of_those_who_went() -> None:
+    """An outlet of an uplink without news waits once a second for days."""
+    bell = Bell()
+    for _ in range(100):
+        await bell.wait(0)
+    gone = asyncio.create_task(bell.wait(60))
+    await asyncio.sleep(0)
+    assert len(bell._waiting) == 1
+    await cancel_and_wait(gone)
+    assert not bell._waiting
+
+
+@pytest.mark.asyncio
 async def test_all_that_look_at_the_same_beat_wake_the_loop_together() -> None:
     loop = asyncio.get_running_loop()
     woken: list[float] = []

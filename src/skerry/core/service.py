@@ -119,7 +119,7 @@ class Bell:
     """Wakes all who wait for the next event."""
 
     def __init__(self) -> None:
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def ring(self) -> None:
         for future in self._waiting:
@@ -130,7 +130,9 @@ class Bell:
     async def wait(self, timeout: float) -> None:
         """Until the bell rings, or so many seconds."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        await asyncio.wait([future], timeout=timeout)
-        if not future.done():
+        self._waiting.add(future)
+        try:
+            await asyncio.wait([future], timeout=timeout)
+        finally:
+            self._waiting.discard(future)
             future.cancel()
