@@ -1,11 +1,13 @@
 """The lean publisher against real brokers: what it says is acknowledged is there, and a lost connection is said."""
 
 import asyncio
+import tracemalloc
 
 import pytest
 
 from skerry.core.errors import RejectedError, UnavailableError
 from skerry.mqtt import MqttClient, MqttConfig, Publisher
+from skerry.mqtt import publisher as module
 from skerry.mqtt.publisher import IN_FLIGHT, _length
 from tests.mqtt.brokers import Broker
 
@@ -55,6 +57,33 @@ async def test_more_than_the_bound_waits_and_none_is_lost(broker: Broker) -> Non
     publisher = await connect(broker)
     await asyncio.gather(*[publisher.publish("t/many", b"x") for _ in range(IN_FLIGHT + 500)])
     assert not publisher._waiting
+    publisher.close()
+
+
+@pytest.mark.asyncio
+async def test_what_was_published_leaves_nothing_behind(broker: Broker) -> None:
+    publisher = await connect(broker)
+    await asyncio.gather(*[publisher.publish("t/many", b"x") for _ in range(IN_FLIGHT)])
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            await asyncio.gather(*[publisher.publish("t/many", b"x") for _ in range(IN_FLIGHT)])
+        kept = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, module.__file__)]).statistics("filename")
+    finally:
+        tracemalloc.stop()
+    publisher.close()
+    assert sum(each.size for each in kept) < 60_000, "3,000 numbers are 96,000 bytes; the table of what is under way is 37,000"
+
+
+@pytest.mark.asyncio
+async def test_the_packet_ids_begin_anew_after_the_last_and_pass_over_what_is_under_way(broker: Broker) -> None:
+    publisher = await connect(broker)
+    publisher._last_id = 65_534
+    under_way = publisher._waiting[1] = asyncio.get_running_loop().create_future()
+    await asyncio.gather(*[publisher.publish("t/a", b"x") for _ in range(2)])
+    assert publisher._last_id == 2, "65535, and then 2, since 1 is under way"
+    del publisher._waiting[1]
+    under_way.cancel()
     publisher.close()
 
 

@@ -6,7 +6,6 @@ three times the CPU an event. It does not reconnect and sends nothing again: whe
 """
 
 import asyncio
-import itertools
 from typing import cast
 
 from skerry.core.errors import RejectedError, UnavailableError
@@ -14,6 +13,7 @@ from skerry.core.errors import RejectedError, UnavailableError
 KEEP_ALIVE_S = 30
 CONNECT_S = 10.0
 IN_FLIGHT = 1000
+MOST_IDS = 65_535
 _CONNACK, _PUBACK, _PINGRESP = 0x20, 0x40, 0xD0
 
 
@@ -25,7 +25,7 @@ class Publisher(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._ids = itertools.cycle(range(1, 65536))
+        self._last_id = 0
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._rest = b""
         self._ping: asyncio.TimerHandle | None = None
@@ -80,14 +80,19 @@ class Publisher(asyncio.Protocol):
             return
         async with self._room:
             self._check()
-            number = next(self._ids)
-            while number in self._waiting:
-                number = next(self._ids)
+            number = self._next_id()
             future: asyncio.Future[None] = self._loop.create_future()
             self._waiting[number] = future
             size = _length(len(head) + 2 + len(payload))
             self._write(b"".join((bytes([0x32 | retain]), size, head, number.to_bytes(2, "big"), payload)))
             await future
+
+    def _next_id(self) -> int:
+        """A packet id that is not under way. Counted: `itertools.cycle` keeps all that it has given, and that is 2.5 MB."""
+        while True:
+            self._last_id = self._last_id % MOST_IDS + 1
+            if self._last_id not in self._waiting:
+                return self._last_id
 
     def _check(self) -> None:
         if self.closed:
