@@ -223,7 +223,7 @@ async def test_draining_does_not_wait_for_the_next_attempt(tmp_path: Path) -> No
         rig.pool = rig.made()
         running = asyncio.create_task(rig.pool.run())
         worker = rig.pool.workers[0]
-        await until(lambda: worker.restarts.total >= 4, 20)
+        await until(lambda: worker.restarts.total >= 4, 60)
         assert "is no Python function" in worker.report.failed
         began = time.monotonic()
         await rig.pool.drain()
@@ -238,14 +238,14 @@ async def test_a_worker_that_ends_too_often_is_quarantined_until_somebody_asks(t
         worker.restarts = Lives(SystemClock(), limit=2, quarantine_s=1000)
         running = asyncio.create_task(rig.pool.run())
         try:
-            await until(lambda: worker.restarts.quarantined, 15)
+            await until(lambda: worker.restarts.quarantined, 60)
             assert (worker.restarts.total, worker.pid) == (2, None)
             assert worker.restarts.last is not None
             assert worker.restarts.last.code == 1
             assert worker.restarts.sentence("worker 0", worker.last_words).startswith("worker 0 is quarantined for")
             await rig.pool.command("resume", "p")
-            await until(lambda: worker.restarts.total == 3, 15)
-            await until(lambda: worker.restarts.quarantined)
+            await until(lambda: worker.restarts.total == 3, 60)
+            await until(lambda: worker.restarts.quarantined, 60)
         finally:
             await cancel_and_wait(running)
 
