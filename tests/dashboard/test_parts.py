@@ -118,6 +118,30 @@ def test_where_there_is_nothing_it_says_what_to_do(drawn: str, mend: str) -> Non
     assert mend in drawn
 
 
+def test_the_link_is_shown_by_priority_and_what_did_not_have_to_leave() -> None:
+    """As `skerry.node.uplink` says it: numbers with units, and no row of Python."""
+    lane = {"waiting": 2, "envelopes": 3, "items": 40, "bytes": 2048, "failed": 1, "unreadable": 0}
+    counts = {
+        "messages": 900, "bytes_in": 90_000, "queued": {"event": 512}, "items": {"event": 4}, "saved": {"select": 80_000},
+        "waiting": 0, "passed_over": {}, "full": {},
+    }  # fmt: skip
+    own = {
+        "sentence": "to the centre", "kind": "mqtt", "where": EVIL, "paused": False, "connected": True, "trouble": "",
+        "last": "2026-12-01T00:00:01.000Z", "bytes_sent": 4096, "waiting": 2, "lanes": {"alarm": lane, EVIL: lane},
+        "queue": {"bytes": 1024, "limit": 1048576, "thinned": 5, "dropped": 0},
+        "saved": {"pipelines": {"level": counts, EVIL: {**counts, "saved": {EVIL: 1}}}, "withheld": {"gps.*": 7}, "undecodable": 0},
+        "cursor": 12,
+    }  # fmt: skip
+    drawn = plant.uplink({"uplink": own})
+    assert EVIL not in drawn
+    assert "{" not in drawn
+    for words in ("1.0 KiB of 1.0 MiB", "5 thinned, 0 dropped", "event 512 B", "select 78.1 KiB", "87.9 KiB", "gps.* 7", "4.0 KiB"):
+        assert words in drawn, words
+    starting = plant.uplink({"uplink": {"sentence": "the uplink is starting", "kind": "mqtt"}})
+    assert "the uplink is starting" in starting
+    assert "By priority" not in starting
+
+
 def test_the_disk_is_shown_part_by_part() -> None:
     parts = [{"name": "log", "bytes": 50, "limit": 100, "when_full": "waits"}, {"name": "models", "bytes": 1, "limit": None}]
     drawn = plant.storage({"storage": {"sentence": "51 B", "parts": parts, "given_up": {"raw history": 7}}})

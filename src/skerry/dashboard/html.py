@@ -99,6 +99,11 @@ def ago(text: object, now: int) -> Html:
     return h("time", f"{shown} ago", datetime=text, title=f"{text} UTC")
 
 
+def topic(text: str) -> Html:
+    """A topic that breaks between its levels, where it has to."""
+    return Html(escape(text).replace("/", "/<wbr>"))
+
+
 def pill(word: object, tone: str = "") -> Html:
     """A state in a word; the tone (good, warn, bad, calm) is never all that says it."""
     return h("span", h("i", aria_hidden="true"), word, class_=f"pill {tone}".strip())

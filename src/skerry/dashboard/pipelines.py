@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skerry.core.clock import from_rfc3339
-from skerry.dashboard.html import NONE, Html, card, count, empty, facts, h, join, moment, ms, pill, rate, score, size, table
+from skerry.dashboard.html import NONE, Html, card, count, empty, facts, h, join, moment, ms, pill, rate, score, size, table, topic
 from skerry.dashboard.overview import STATES, pipelines_table
 from skerry.dashboard.plot import Line, plot
 
@@ -43,8 +43,8 @@ def flow(row: Row, sinks: Sequence[Row] = ()) -> Html:
     refused, late = sum(dead.values()) - failed, books.get("late_samples") or 0
     waiting = sum(int(sink.get("waiting") or 0) for sink in sinks)
     trouble = next((str(sink["failure"]) for sink in sinks if sink.get("failure")), "")
-    boxes: list[tuple[str, str, str]] = [
-        ("Source", source["topic"], f"{source['format']}, {count(row['keys'])} devices"),
+    boxes: list[tuple[str, object, str]] = [
+        ("Source", topic(source["topic"]), f"{source['format']}, {count(row['keys'])} devices"),
         ("Window", _window(window), f"{count(books['open'])} messages in open windows"),
         ("Model", row.get("model") or "none: the first feature is the score", _features(config.get("features"))),
         ("Rule", _rule(rule), _patience(rule)),

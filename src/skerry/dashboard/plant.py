@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from skerry.dashboard.html import Html, card, count, empty, facts, h, join, pill, size, table
+from skerry.dashboard.html import NONE, Html, card, count, empty, facts, h, join, moment, pill, size, table, topic
 from skerry.dashboard.overview import processes_table, resources
 
 Row = dict[str, Any]
@@ -43,9 +43,46 @@ def uplink(found: Row) -> Html:
         body = card("Link", empty("This node sends nothing to a centre.", mend), wide=True)
     else:
         state = pill("paused", "warn") if own.get("paused") else pill("on", "good")
-        body = card("Link", h("p", state, f" {own.get('sentence', '')}"), _named(own), wide=True)
+        body = join([card("Link", h("p", state, f" {own.get('sentence', '')}"), facts(_link(own)), wide=True), *_flows(own)])
     centre = card("Received from other nodes", _named(received), wide=True) if received else Html("")
     return titled("Uplink", body, centre)
+
+
+def _link(own: Row) -> list[tuple[str, object]]:
+    queue = own.get("queue") or {}
+    full = f"{size(queue['bytes'])} of {size(queue['limit'])}" if queue else NONE
+    gone = f"{count(queue['thinned'])} thinned, {count(queue['dropped'])} dropped" if queue else NONE
+    return [
+        ("Kind", own.get("kind") or NONE), ("Where", topic(str(own.get("where") or NONE))),
+        ("Last envelope (UTC)", moment(own.get("last"))), ("Sent", size(own.get("bytes_sent"))),
+        ("Waiting", count(own.get("waiting"))), ("Queue", full), ("Of a full queue", gone),
+        ("Trouble", own.get("trouble") or "none"),
+    ]  # fmt: skip
+
+
+def _flows(own: Row) -> list[Html]:
+    """What goes by each priority, and what did not have to."""
+    lanes = [
+        (h("b", name), *[count(each[key]) for key in ("waiting", "items", "envelopes")], size(each["bytes"]), count(each["failed"]))
+        for name, each in (own.get("lanes") or {}).items()
+    ]
+    heads = ("Priority", "Waiting", "Items sent", "Envelopes", "Bytes", "Tried again")
+    saved = own.get("saved") or {}
+    flows = [
+        (h("b", name), count(each["messages"]), size(each["bytes_in"]), _sizes(each["queued"]), _sizes(each["saved"]))
+        for name, each in (saved.get("pipelines") or {}).items()
+    ]
+    rules = ", ".join(f"{rule} {count(number)}" for rule, number in (saved.get("withheld") or {}).items()) or "nothing"
+    found = [card("By priority", table("By priority", heads, lanes, range(1, 6)), wide=True)] if lanes else []
+    if flows:
+        what = ("Pipeline", "Messages", "Came in", "To be sent", "Saved by rule")
+        drawn = table("What leaves of each pipeline", what, flows, (1, 2))
+        found.append(card("What leaves", drawn, h("p", f"Withheld: {rules}.", class_="soft"), wide=True))
+    return found
+
+
+def _sizes(found: Row) -> str:
+    return ", ".join(f"{name} {size(number)}" for name, number in found.items()) or NONE
 
 
 def storage(status: Row) -> Html:
