@@ -137,6 +137,7 @@ def test_the_link_is_shown_by_priority_and_what_did_not_have_to_leave() -> None:
     assert "{" not in drawn
     for words in ("1.0 KiB of 1.0 MiB", "5 thinned, 0 dropped", "event 512 B", "select 78.1 KiB", "87.9 KiB", "gps.* 7", "4.0 KiB"):
         assert words in drawn, words
+    assert "held up" in plant.uplink({"uplink": {**own, "trouble": "no link"}})
     starting = plant.uplink({"uplink": {"sentence": "the uplink is starting", "kind": "mqtt"}})
     assert "the uplink is starting" in starting
     assert "By priority" not in starting

@@ -42,7 +42,8 @@ def uplink(found: Row) -> Html:
         mend = 'Set uplink.url in skerry.toml, and the sink "uplink" in a pipeline.'
         body = card("Link", empty("This node sends nothing to a centre.", mend), wide=True)
     else:
-        state = pill("paused", "warn") if own.get("paused") else pill("on", "good")
+        word = "paused" if own.get("paused") else "held up" if own.get("trouble") else "on"
+        state = pill(word, "good" if word == "on" else "warn")
         body = join([card("Link", h("p", state, f" {own.get('sentence', '')}"), facts(_link(own)), wide=True), *_flows(own)])
     centre = card("Received from other nodes", _named(received), wide=True) if received else Html("")
     return titled("Uplink", body, centre)
