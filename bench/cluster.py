@@ -98,7 +98,7 @@ async def joining(options: Options, say: Say) -> list[Row]:
                 for number in range(options.rounds):
                     node = ClusterConfig(f"n{number}", site="quay", address="127.0.0.1:7444", discovery="seeds")
                     began = time.monotonic()
-                    await join(node, Path(folder) / node.node, token=port.new_token(), addresses=(f"127.0.0.1:{port.port}",))
+                    await join(node, Path(folder) / node.node, token=await port.new_token(), addresses=(f"127.0.0.1:{port.port}",))
                     took.append(time.monotonic() - began)
     return [median_row("join", "join with a token: checked, certificate kept", "s", "≤ 10", took)]
 

@@ -44,7 +44,7 @@ class FakeCluster:
         rows = [{"sequence": at, "node": name, **rest} for at, name in enumerate(self.known, 1)]
         return {"changes": [row for row in rows if row["sequence"] > after], "next": len(rows)}
 
-    def token(self, seconds: float) -> Row:
+    async def token(self, seconds: float) -> Row:
         self._there()
         if seconds > 7 * 86_400:
             raise RejectedError(f"{seconds:g} s is no time for a token", mend="a week is the most")

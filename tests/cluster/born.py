@@ -56,7 +56,7 @@ async def _join_all(configs: list[NodeConfig]) -> None:
         async with JoinPort(own, manager, authority, key, lambda: tls.context, lambda: shared(founder.data_dir), CLOCK) as port:
             await port.listen(*listen_address(founder))
             for config in others:
-                await join_site(config, CLOCK, token=port.new_token())
+                await join_site(config, CLOCK, token=await port.new_token())
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
 from skerry import ClusterConfig, ClusterManager, NodeStatus
 from skerry.cluster import JoinPort, has_joined, hello_of, join
 from skerry.cluster.joining import CA, CERTIFICATE, KEY
+from skerry.cluster.tickets import mint, read_token
 from skerry.core.clock import ManualClock, SystemClock
 from skerry.core.errors import RejectedError, UnavailableError
 from skerry.trust import ServerTls, SigningKey, TlsFiles, certificate_facts, signed_by
@@ -58,7 +60,7 @@ async def test_a_token_is_enough(member: Member, tmp_path: Path) -> None:
     steps: list[str] = []
     folder = tmp_path / "b"
     assert has_joined(folder) is None
-    joined = await join(node(), folder, token=member.port.new_token(), tell=steps.append)
+    joined = await join(node(), folder, token=await member.port.new_token(), tell=steps.append)
     assert joined == has_joined(folder)
     assert (joined.site, joined.by, joined.warnings) == ("quay", "a", ())
     assert [(each.id, each.status) for each in joined.members] == [("a", NodeStatus.ONLINE)]
@@ -76,12 +78,12 @@ async def test_a_token_is_enough(member: Member, tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     ssl.create_default_context().load_cert_chain(folder / CERTIFICATE, folder / KEY)
     with pytest.raises(RejectedError, match="has joined already"):
-        await join(node(), folder, token=member.port.new_token())
+        await join(node(), folder, token=await member.port.new_token())
 
 
 @pytest.mark.asyncio
 async def test_a_token_works_once(member: Member, tmp_path: Path) -> None:
-    token = member.port.new_token()
+    token = await member.port.new_token()
     tries = [join(node(f"n{at}"), tmp_path / f"n{at}", token=token) for at in range(3)]
     done = await asyncio.gather(*tries, return_exceptions=True)
     refused = [each for each in done if isinstance(each, RejectedError)]
@@ -126,14 +128,14 @@ async def test_who_goes_away_waits_no_more(member: Member, tmp_path: Path) -> No
 )
 async def test_each_reason_why_not(member: Member, tmp_path: Path, change: dict[str, str], why: str) -> None:
     with pytest.raises(RejectedError, match=why):
-        await join(node(**change), tmp_path / "b", token=member.port.new_token())
+        await join(node(**change), tmp_path / "b", token=await member.port.new_token())
     assert has_joined(tmp_path / "b") is None
 
 
 @pytest.mark.asyncio
 async def test_a_wrong_clock_is_warned_of(member: Member, tmp_path: Path) -> None:
     clock = ManualClock(CLOCK.now() - 3_600_000_000)
-    joined = await join(node(), tmp_path / "b", token=member.port.new_token(7200), clock=clock)
+    joined = await join(node(), tmp_path / "b", token=await member.port.new_token(7200), clock=clock)
     assert len(joined.warnings) == 1
     assert joined.warnings[0].startswith("its clock is 36")
 
@@ -144,7 +146,7 @@ async def test_a_token_is_not_given_to_another_site(member: Member, tmp_path: Pa
     async with other.port:
         await other.port.listen("127.0.0.1", 0)
         with pytest.raises(RejectedError, match="not of the site that made the token"):
-            await join(node(), tmp_path / "b", token=member.port.new_token(), addresses=(other.address,))
+            await join(node(), tmp_path / "b", token=await member.port.new_token(), addresses=(other.address,))
 
 
 @pytest.mark.asyncio
@@ -164,7 +166,7 @@ async def test_a_device_cannot_pose_as_a_member(member: Member, tmp_path: Path) 
     server = await asyncio.start_server(pose, "127.0.0.1", 0, ssl=context)
     address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     with pytest.raises(RejectedError, match="no certificate of a member"):
-        await join(node(), tmp_path / "b", token=member.port.new_token(), addresses=(address,))
+        await join(node(), tmp_path / "b", token=await member.port.new_token(), addresses=(address,))
     server.close()
     await until(lambda: heard == [b""], 20)
 
@@ -175,7 +177,7 @@ async def test_a_wiped_or_removed_node_may_come_again(member: Member, tmp_path: 
         await b.elect_leader()
     await until(lambda: str(member.cluster.members()[1].status) == "Offline", 20)
     await member.cluster.remove("b")
-    await join(node(), tmp_path / "b", token=member.port.new_token())
+    await join(node(), tmp_path / "b", token=await member.port.new_token())
     async with ClusterManager(node(), leases=member.cluster._leases) as b:
         assert await b.elect_leader() == "a"
 
@@ -184,7 +186,7 @@ async def test_a_wiped_or_removed_node_may_come_again(member: Member, tmp_path: 
 async def test_the_next_member_is_asked_and_all_that_are_gone_are_told(member: Member, tmp_path: Path) -> None:
     steps: list[str] = []
     gone = "127.0.0.1:1"
-    await join(node(), tmp_path / "b", token=member.port.new_token(), addresses=(gone, member.address), tell=steps.append)
+    await join(node(), tmp_path / "b", token=await member.port.new_token(), addresses=(gone, member.address), tell=steps.append)
     assert steps[1].startswith(f"{gone} does not answer")
     with pytest.raises(UnavailableError, match="is the node there running"):
         await join(node("c"), tmp_path / "c", addresses=(gone,))
@@ -214,12 +216,28 @@ async def test_rubbish_on_the_port_is_answered_and_hurts_nobody(member: Member, 
         writer.close()
     with socket.create_connection(("127.0.0.1", member.port.port)) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        await join(node(), tmp_path / "b", token=member.port.new_token())
+        await join(node(), tmp_path / "b", token=await member.port.new_token())
 
 
-def test_a_token_has_a_time(tmp_path: Path) -> None:
+@pytest.mark.asyncio
+async def test_what_signs_tokens_is_not_enough_to_make_one(tmp_path: Path, free_port: int) -> None:
+    config, key = ClusterConfig("a", site="quay", address=f"127.0.0.1:{free_port}", discovery="seeds"), SigningKey.new()
+    async with ClusterManager(config) as cluster:
+        await cluster.elect_leader()
+        member = Member(tmp_path, cluster, config, key)
+        async with member.port:
+            await member.port.listen("127.0.0.1", free_port)
+            # one that was taken out has the key with all its files, and the site's CA
+            ticket = read_token(await member.port.new_token())
+            forged = mint(msgspec.structs.replace(ticket, id="made-elsewhere"), key.sign)
+            with pytest.raises(RejectedError, match="no member of this cluster made the token"):
+                await join(node(), tmp_path / "b", token=forged)
+
+
+@pytest.mark.asyncio
+async def test_a_token_has_a_time(tmp_path: Path) -> None:
     config = ClusterConfig("a", site="quay")
     member = Member(tmp_path, ClusterManager(config), config, SigningKey.new())
     for ttl in (0, 8 * 86_400):
         with pytest.raises(RejectedError, match="no time for a token"):
-            member.port.new_token(ttl)
+            await member.port.new_token(ttl)

@@ -45,7 +45,7 @@ async def member(tmp_path: Path, free_port: int, server: NatsServer) -> AsyncIte
         async with found.port:
             await found.port.listen("127.0.0.1", free_port)
             own = ClusterConfig("b", site="quay", address="127.0.0.1:7444", discovery="seeds")
-            await join(own, tmp_path / "b", token=found.port.new_token())
+            await join(own, tmp_path / "b", token=await found.port.new_token())
             yield found
 
 

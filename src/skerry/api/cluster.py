@@ -96,7 +96,7 @@ class ClusterHandlers:
     async def token(self, request: Request) -> Response:
         given = arguments.body(request, NewJoinToken)
         seconds = arguments.duration_of(given.expires_in, "expires_in") / SECOND
-        return json_response(self._view.cluster.token(seconds), 201, _NO_STORE)
+        return json_response(await self._view.cluster.token(seconds), 201, _NO_STORE)
 
     async def approve(self, request: Request) -> Response:
         given = arguments.body(request, Approval)

@@ -95,8 +95,8 @@ class ClusterView(Protocol):
         """`{changes: [{sequence, at, kind, node, before, after, reason}], next}`: the last ones, behind a sequence."""
         ...
 
-    def token(self, seconds: float) -> Row:
-        """`{token, expires_in}`: one node may join with it, once. Raises `RejectedError` for too long a time."""
+    async def token(self, seconds: float) -> Row:
+        """`{token, expires_in}`: one node may join with it, once. Raises `RejectedError` for too long a time; as `drain` does."""
         ...
 
     def pending(self) -> list[Row]:

@@ -11,6 +11,7 @@ import msgspec
 
 from skerry.cluster.admission import LONGEST_LINE, Answer, Ask, Hello, code_of, judge
 from skerry.cluster.config import ClusterConfig
+from skerry.cluster.join_tokens import JoinTokens
 from skerry.cluster.members import EdgeNode
 from skerry.cluster.tickets import check_token, mint, new_ticket
 from skerry.core import log
@@ -38,8 +39,9 @@ class Membership(Protocol):
 
     def members(self) -> list[EdgeNode]: ...
 
-    async def spend(self, token: str) -> bool:
-        """Whether it is the first time that this token is used; in all the cluster."""
+    @property
+    def tokens(self) -> JoinTokens:
+        """With which nodes join."""
         ...
 
     async def readmit(self, node: str) -> None:
@@ -113,14 +115,16 @@ class JoinPort:
             self._listener.close()
         await cancel_and_wait(*self._talks)
 
-    def new_token(self, ttl_s: float = TOKEN_S) -> str:
-        """A token with which one node may join once, within so many seconds. Raises `RejectedError` for more than a week."""
+    async def new_token(self, ttl_s: float = TOKEN_S) -> str:
+        """A token with which one node may join once, within so many seconds. Raises `RejectedError` for more than a week,
+        `UnavailableError` without a quorum."""
         if not 0 < ttl_s <= LONGEST_S:
             raise RejectedError(f"{ttl_s:g} s is no time for a token", mend="a week is the most")
         facts = certificate_facts(self._authority.certificate)
         addresses = tuple(dict.fromkeys([self._config.address, *(node.address for node in self._cluster.members())]))
         expires = self._clock.now() // SECOND + round(ttl_s)
         ticket = new_ticket(self._config.site, expires, facts.fingerprint, tuple(filter(None, addresses)))
+        await self._cluster.tokens.issue(ticket.id)
         return mint(ticket, self._key.sign)
 
     def pending(self) -> list[Pending]:
@@ -201,8 +205,7 @@ class JoinPort:
     async def _check(self, ask: Ask) -> None:
         """Take the token. Raises `RejectedError`."""
         ticket = check_token(ask.token, self._signed, self._config.site, self._clock.now())
-        if not await self._cluster.spend(ticket.id):
-            raise RejectedError("the token was used before", mend="have a member make another token")
+        await self._cluster.tokens.spend(ticket.id)
 
     def _signed(self, message: bytes, signature: bytes) -> bool:
         return verify_strict(self._key.public, message, signature)

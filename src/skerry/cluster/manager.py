@@ -14,6 +14,7 @@ from skerry.cluster.agent import Agent
 from skerry.cluster.beacon import Found
 from skerry.cluster.config import ClusterConfig
 from skerry.cluster.discovery import Discovery, ask_seeds
+from skerry.cluster.join_tokens import JoinTokens
 from skerry.cluster.leases import Leases, leases_of
 from skerry.cluster.members import Change, EdgeNode, NodeStatus, changes
 from skerry.cluster.records import Member, Partition, Put
@@ -43,6 +44,7 @@ class ClusterManager:
     Attributes:
         ready: set when it is a member.
         status: one sentence for people.
+        tokens: with which nodes join.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ClusterManager:
         self._config = config
         self._clock = clock or SystemClock()
         self._leases = leases or leases_of(config)
+        self.tokens = JoinTokens(self._leases)
         me = Member(
             config.node, config.instance or secrets.token_hex(8), 0, address=config.address, site=config.site,
             version=config.version, started=self._clock.now(), capabilities=config.capabilities, resources=config.resources,
@@ -314,14 +317,6 @@ class ClusterManager:
     def removed(self, node: str) -> bool:
         """Whether a node was taken out, and has not come again."""
         return self._agent.readmit(node, self._now()) is not None
-
-    async def spend(self, token: str) -> bool:
-        """Use a one-time token by its id: whether it is the first time, in all the cluster. Raises `UnavailableError`."""
-        try:
-            await self._leases.write(f"token.{token}", b"spent", 0)
-        except FencedError:
-            return False
-        return True
 
     async def step_down(self) -> bool:
         """Have who leads give the office up, this node or another: whether one did. Raises `UnavailableError` without a quorum."""

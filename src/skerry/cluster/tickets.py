@@ -2,7 +2,7 @@
 
 `skj1.<what it says>.<signature>`, both parts base64url. It names the site's authority by fingerprint, so that the node that joins
 knows whom it gives the token to, and members' addresses, so that it knows where. The signature (Ed25519) is over
-`b"skerry-join-v1\\0"` and the second part. That it works once is kept in the cluster's records (`ClusterManager.spend`).
+`b"skerry-join-v1\\0"` and the second part. That it works once is kept in the cluster's records (`JoinTokens`).
 """
 
 import base64

@@ -93,8 +93,9 @@ class ClusterLink:
         found = [row for row in self._changes if after > self._count or row["sequence"] > after]
         return {"changes": found, "next": self._count}
 
-    def token(self, seconds: float) -> Row:
-        return {"token": self._port.new_token(seconds), "expires_in": round(seconds)}
+    async def token(self, seconds: float) -> Row:
+        self._heard  # noqa: B018 - raises where there is no quorum
+        return {"token": await self._port.new_token(seconds), "expires_in": round(seconds)}
 
     def pending(self) -> list[Row]:
         return [msgspec.structs.asdict(each) for each in self._port.pending()]
