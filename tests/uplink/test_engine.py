@@ -184,7 +184,8 @@ async def test_a_queue_full_of_alarms_waits_and_loses_none(
     async with Centre() as centre, RoughLink(centre.port) as link:
         link.cut()
         more = {"queue": {"size": "4MiB"}, "batch": {"messages": 100, "delay": "50ms"}}
-        async with engine(server, tmp_path, kind="http", url=f"http://127.0.0.1:{link.port}", **more) as found:
+        wide = {**TABLE, "sinks": [{"kind": "uplink", "select": ["event", "features"]}]}
+        async with engine(server, tmp_path, table=wide, kind="http", url=f"http://127.0.0.1:{link.port}", **more) as found:
             features = {f"f{number}": rng.random() for number in range(400)}
             events = [json.dumps({**json.loads(alarm(at)), "features": features}).encode() for at in range(1000)]
             await store_all(client, [(b"skerry.events.p.d", event, b"") for event in events])
