@@ -158,7 +158,7 @@ WRONG = [
     ('[node]\nnmae = "x"', "node: unknown key 'nmae', did you mean 'name'?"),
     ('[node]\nname = "a b"', "node.name: 'a b' is not a node name"),
     ('[node]\ncapabilities = ["gpu", "a b"]', "node.capabilities[1]: 'a b' is not a name"),
-    ("[node]\nname = 5", "node.name: expected `str`, got `int` (it is 5)"),
+    ("[node]\nname = 5", "node.name: must be a text in quotes, not 5"),
     ("node = 5", "node: must be a table, not 5"),
     ("[[node]]", "node: must be a table"),
     ("[runtime]\nworkers = 0", "runtime.workers: 0 is out of range; allowed: 1 to 256"),
@@ -182,11 +182,11 @@ WRONG = [
     ('[uplink]\nkind = "pigeon"', "uplink.kind: "),
     ("models = 5", "models: must be written as [[models]]"),
     ("[models]\nname = 1", "models: must be written as [[models]]"),
-    ('[[models]]\nname = "m"', "models[0]: object missing required field `file`"),
+    ('[[models]]\nname = "m"', "models[0]: needs the key 'file'"),
     ('[[models]]\nname = "m@1"\nfile = "f"', "models[0].name: 'm@1' is not a model name"),
     ('[[models]]\nname = "m"\nfile = "f"\n' * 2, "m@1 is there twice"),
     ("pipelines = [5]", "pipelines[0]: must be a table"),
-    ('[[pipelines]]\nname = "p"', "pipelines[0]: object missing required field `source`"),
+    ('[[pipelines]]\nname = "p"', "pipelines[0]: needs the key 'source'"),
     ('[[pipelines]]\nname = "p"\nsource = "s"', "pipelines[0].source: must be a table"),
     ('[[pipelines]]\nname = "p.q"\nsource = { topic = "a/+", values = ["x"] }', "pipelines[0].name: 'p.q' is not a name"),
 ]
@@ -263,7 +263,7 @@ def test_the_environment_goes_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("SKERRY_NODE__NMAE", "x", "unknown key 'nmae'"),
         ("SKERRY_NODE__NAME__DEEP", "x", "node.name.deep is not inside a table"),
         ("SKERRY_MODELS__FILE", "x", "models.file is not inside a table"),
-        ("SKERRY_RUNTIME__WORKERS", "many", "runtime.workers: expected `int`, got `str`"),
+        ("SKERRY_RUNTIME__WORKERS", "many", "SKERRY_RUNTIME__WORKERS: runtime.workers: must be a whole number, not 'many'"),
         ("SKERRY_PIPELINES", "5", None),
         ("SKERRY_NODE__", "5", "unknown key ''"),
     ],
@@ -278,6 +278,23 @@ def test_a_wrong_variable_is_named(
         return
     with pytest.raises(ConfigError, match=re.escape(words)):
         load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[broker]\n\n[node]\nname = 5", ":4: node.name: must be a text in quotes"),
+        ("[node]\nsite = '[x'\nnmae = 5", ":3: node: unknown key 'nmae'"),
+        ("\n[nod]", ":2: unknown section 'nod'"),
+        ("[node]\nname = ,", ":2: is not valid TOML: Invalid value, column 8"),
+        ("[uplink]\nselect = [\n    'evnt',\n]", ":2: uplink.select[0]: 'evnt' is not known, did you mean 'event'?"),
+    ],
+)
+def test_the_line_of_what_is_wrong_is_named(tmp_path: Path, text: str, words: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert str(caught.value).startswith(f"{file}{words}")
 
 
 def test_a_node_may_be_made_of_variables_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -272,13 +272,21 @@ def _base(path: Path | None) -> Path:
 
 
 def load(path: Path | None, with_models: bool = True, bundle: str | None = None) -> NodeConfig:
-    """Read and check a configuration. Raises `ConfigError` with file, key, value and what is allowed.
+    """Read and check a configuration. Raises `ConfigError` with file, line, key, value and what is allowed.
 
     Args:
         with_models: whether the models that pipelines name must be there, in the file or added to the catalogue.
         bundle: the one of the data directory that is laid over the file; None: the active one, an empty string: none.
     """
     tables = load_tables(path)
+    try:
+        return _checked(tables, with_models, bundle)
+    except ConfigError as error:
+        raise tables.placed(error) from error
+
+
+def _checked(tables: Tables, with_models: bool, bundle: str | None) -> NodeConfig:
+    path = tables.path
     where = place(path)
     known = {field.name: field.type for field in msgspec.structs.fields(Sections)}
     for key in tables.values:

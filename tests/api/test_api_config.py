@@ -83,7 +83,7 @@ def test_what_is_no_host_name(host: str) -> None:
         ({"rate": "often"}, "skerry.toml: api.rate: 'often' is not a rate of requests"),
         ({"hosts": ["a b"]}, "skerry.toml: api.hosts: 'a b' is no host name"),
         ({"listen": "0.0.0.0:1"}, "skerry.toml: api.listen: '0.0.0.0:1' can be reached from other machines"),
-        ({"tls": {"cert": "c"}}, "skerry.toml: api.tls: object missing required field `key`"),
+        ({"tls": {"cert": "c"}}, "skerry.toml: api.tls: needs the key 'key'"),
         ({"listn": "x"}, "unknown key 'listn', did you mean 'listen'?"),
         ({"loopback": "some"}, "api.loopback"),
         ({"listen": "nowhere"}, "skerry.toml: api.listen: 'nowhere' is not an address"),

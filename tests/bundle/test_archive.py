@@ -60,6 +60,16 @@ def test_a_pipeline_is_pinned_to_the_version_that_runs_and_nothing_else_is_taken
     assert [table["version"] for table in pinned.manifest.models] == ["1"]
 
 
+def test_only_a_bundle_is_written_over(tmp_path: Path) -> None:
+    file = built(tmp_path)
+    file.path.write_text("[node]")  # as `skerry bundle build skerry.toml` would have it
+    with pytest.raises(RejectedError, match="is there already, and is no bundle; name another file"):
+        built(tmp_path)
+    assert file.path.read_text() == "[node]"
+    file.path.unlink()
+    assert built(tmp_path).id == built(tmp_path).id
+
+
 def test_any_tar_and_zstd_can_read_it(tmp_path: Path) -> None:
     file = built(tmp_path)
     plain = zstandard.ZstdDecompressor().decompressobj().decompress(frames(file.path.read_bytes())[2])

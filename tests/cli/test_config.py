@@ -17,7 +17,7 @@ def test_check(call: Call, tmp_path: Path) -> None:
     (tmp_path / "skerry.toml").write_text('[node]\nnmae = "box"\n')
     answer = call("config", "check")
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err.startswith("error: skerry.toml: node: unknown key 'nmae', did you mean 'name'?")
+    assert answer.err.startswith("error: skerry.toml:2: node: unknown key 'nmae', did you mean 'name'?")
 
 
 def test_show(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

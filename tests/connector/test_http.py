@@ -164,7 +164,7 @@ async def test_what_is_wrong_in_the_configuration_is_named() -> None:
     base = {"name": "c", "kind": "http"}
     for table, complaint in (
         ({"direction": "in", "topic": "devices/{device}"}, r"c.topic: \{device\} is not known"),
-        ({"direction": "in"}, "missing required field `topic`"),
+        ({"direction": "in"}, "needs the key 'topic'"),
         ({"direction": "out", "url": "ftp://x"}, "c.url: 'ftp://x' is no such address"),
         ({"direction": "out", "url": "http://x", "batch": 0}, "c.batch: 0 is out of range"),
         ({"direction": "out", "url": "http://x", "format": "xml"}, "c.format: 'xml' is not known"),

@@ -73,7 +73,7 @@ def test_what_users_may_write_is_taken(more: dict[str, Any]) -> None:
     ("more", "where", "text"),
     [
         ({"name": "a b"}, "", "allowed: 1 to 64 letters"),
-        ({"name": 5}, "name", "expected `str`"),
+        ({"name": 5}, "name", "must be a text in quotes, not 5"),
         ({"sorce": {}}, "", "did you mean 'source'"),
         ({"source": {"values": ["x"]}}, "source", "topic"),
         ({"source": "devices/+/v"}, "source", "must be a table"),

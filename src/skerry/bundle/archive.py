@@ -40,7 +40,12 @@ Sink = Callable[[bytes], object]
 def write_bundle(path: Path, manifest: bytes, signatures: Signatures, files: Mapping[str, Path]) -> None:
     """Write a bundle beside its place, sync it, and give it its name. `files`: the model file of each digest.
 
-    Raises `RejectedError`: it cannot be made there, or a model changed meanwhile; then what was there stays."""
+    Raises `RejectedError`: it cannot be made there, what is there is no bundle, or a model changed meanwhile; then that stays."""
+    if path.exists():
+        try:
+            BundleFile(path)
+        except SkerryError as error:
+            raise RejectedError("is there already, and is no bundle", where=str(path), mend="name another file") from error
 
     def body(out: Sink) -> None:
         packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=False).compressobj()

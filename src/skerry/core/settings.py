@@ -15,19 +15,43 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 
 from skerry.core.errors import ConfigError, suggestion
+from skerry.core.toml_lines import line_of
 
 PREFIX = "SKERRY_"
 Table = dict[str, Any]
 S = TypeVar("S", bound=msgspec.Struct)
-_LINE = re.compile(r"\(at line (\d+), column (\d+)\)")
+_LINE = re.compile(r" \(at line (\d+), column (\d+)\)$")
+_UNKNOWN = re.compile(r"unknown (?:key|section) '([^']+)'")
+_EXPECTED = re.compile(r"[Ee]xpected `([^`]+)`, got `\w+`")
+_LACKS = re.compile(r"[Oo]bject missing required field `([^`]+)`")
+_WORDS = {
+    "str": "a text in quotes", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list in [ ]",
+    "object": "a table",
+}  # fmt: skip
 
 
 class Tables(msgspec.Struct):
-    """The raw tables, and where each dotted key came from (`file:line` is not kept by tomllib, so: file or variable)."""
+    """The raw tables, and where each dotted key came from: the file, or a variable."""
 
     values: Table
     origins: dict[str, str]
     path: Path | None
+    content: str = ""
+
+    def placed(self, error: ConfigError) -> ConfigError:
+        """The same error with the line of its key in the file, or with the variable that the value came from."""
+        file, _, key = error.where.partition(": ")
+        if file != place(self.path):
+            return error
+        unknown = _UNKNOWN.match(error.message)
+        whole = f"{key}.{unknown[1]}".lstrip(".") if unknown else key
+        names = {name for each, name in self.origins.items() if each == whole or each.startswith((f"{whole}.", f"{whole}["))}
+        line = line_of(self.content, whole)
+        if len(names) == 1 and not names <= {str(self.path)}:
+            file = names.pop()
+        elif line:
+            file = f"{file}:{line}"
+        return ConfigError(error.message, where=f"{file}: {key}" if key else file, mend=error.mend, allowed=error.allowed)
 
 
 def load_tables(path: Path | None, environ: Mapping[str, str] | None = None) -> Tables:
@@ -37,18 +61,22 @@ def load_tables(path: Path | None, environ: Mapping[str, str] | None = None) -> 
     Raises `ConfigError` naming file, line and what was wrong.
     """
     values: Table = {}
+    content = ""
     if path is not None:
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
+            content = path.read_text(encoding="utf-8")
+            values = tomllib.loads(content)
         except OSError as error:
             raise ConfigError(f"cannot be read: {error.strerror}", where=str(path), mend="make one with `skerry init`") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"is not valid TOML: {error}", where=str(path)) from error
+            at = _LINE.search(str(error))
+            said = f"{_LINE.sub('', str(error))}, column {at[2]}" if at else str(error)
+            raise ConfigError(f"is not valid TOML: {said}", where=f"{path}:{at[1]}" if at else str(path)) from error
     origins = {key: str(path) for key in _flat(values)}
     for name, text in sorted((os.environ if environ is None else environ).items()):
         if name.startswith(PREFIX) and "__" in name:
             _override(values, origins, name, text)
-    return Tables(values, origins, path)
+    return Tables(values, origins, path, content)
 
 
 def _override(values: Table, origins: dict[str, str], name: str, text: str) -> None:
@@ -100,13 +128,21 @@ def _explain(error: msgspec.ValidationError, kind: type[msgspec.Struct], table: 
     key = path.rstrip("`").lstrip(".")
     value: Any = table
     for part in re.findall(r"[^.\[\]]+", key):
-        value = value.get(part) if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list | tuple) and part.isdigit():
+            value = value[int(part)]
     place_of = f"{where}.{key}" if key else where
     known = _choices(kind, key)
     if known and isinstance(value, str):
         return ConfigError(f"{value!r} is not known{suggestion(value, known)}", where=place_of, allowed=", ".join(known))
-    shown = f" (it is {value!r})" if key and value is not None and not isinstance(value, dict) else ""
-    return ConfigError(text[:1].lower() + text[1:] + shown, where=place_of)
+    if lacks := _LACKS.fullmatch(text):
+        return ConfigError(f"needs the key {lacks[1]!r}", where=place_of)
+    shown = f", not {value!r}" if key and value is not None else ""
+    if expected := _EXPECTED.fullmatch(text):
+        kinds = [_WORDS.get(word, word) for word in expected[1].split(" | ") if word != "null"]
+        return ConfigError(f"must be {' or '.join(kinds)}{shown}", where=place_of)
+    return ConfigError(text[:1].lower() + text[1:] + (shown and f" (it is {value!r})"), where=place_of)
 
 
 def _choices(kind: type[msgspec.Struct], key: str) -> list[str]:
@@ -115,6 +151,8 @@ def _choices(kind: type[msgspec.Struct], key: str) -> list[str]:
     for part in re.findall(r"[A-Za-z_]+", key):
         fields = {field.encode_name: field.type for field in msgspec.structs.fields(found)} if _is_struct(found) else {}
         found = fields.get(part)
+    if get_origin(found) in (list, tuple):
+        found = get_args(found)[0]
     options = found.__args__ if isinstance(found, UnionType) else (found,)
     return [word for option in options if get_origin(option) is Literal for word in get_args(option) if isinstance(word, str)]
 

@@ -108,7 +108,8 @@ def _read_jsonl(spec: PipelineSpec, path: Path) -> Iterator[Message]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise RejectedError(f"is not JSON: {error}", where=where, mend=_LINE) from error
+                why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
+                raise RejectedError(f"is not JSON: {why}", where=where, mend=_LINE) from error
             yield _from_message(spec, row, where, path.parent)
 
 

@@ -52,7 +52,9 @@ class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("max_samples must be 1 or more", where="max_samples")
 
     def _check_times(self) -> None:
-        if not isinstance(self.size, str) or not self.size:
+        if not isinstance(self.size, str):
+            raise ConfigError(f"{self.size!r} is not a duration", where="size", allowed='a duration such as "1s"')
+        if not self.size:
             raise ConfigError(f"a {self.kind} window needs a size", where="size", allowed='a duration such as "1s"')
         if at_key("size", parse_duration, self.size) <= 0:
             raise ConfigError("size must be more than 0", where="size")

@@ -75,7 +75,8 @@ class Models:
             raise ConfigError(
                 f"there is no model {name!r}{suggestion(name, known)}",
                 where="model",
-                allowed=", ".join(known) or f"none; skerry model add {name} FILE",
+                mend="" if known else f"`skerry model add {name} FILE` adds it, or a table [[models]]",
+                allowed=", ".join(known),
             )
         if version in ("", "active"):
             if all(config.active is None for config in found):
