@@ -13,7 +13,7 @@ from skerry.window.spec import WindowSpec
     ("table", "where", "text"),
     [
         ({"kind": "tumbling"}, "size", "needs a size"),
-        ({"kind": "tumbling", "size": 5}, "size", "needs a size"),
+        ({"kind": "tumbling", "size": 5}, "size", "is not a duration"),
         ({"kind": "tumbling", "size": "0s"}, "size", "more than 0"),
         ({"kind": "tumbling", "size": "1 fortnight"}, "size", "is not a duration"),
         ({"kind": "sliding", "size": "5s"}, "every", "needs every"),
