@@ -32,7 +32,7 @@ def test_a_fault_in_the_configuration_is_a_finding_and_exit_1(call: Call, tmp_pa
     (tmp_path / "skerry.toml").write_text(QUIET.replace("127.0.0.1:0", "nowhere", 1))
     answer = call("doctor")
     assert (answer.code, answer.err) == (1, "")
-    assert answer.out.startswith("fail  configuration: skerry.toml:2: broker.mqtt: 'nowhere' is not an address; allowed: host:port")
+    assert answer.out.startswith("fail  configuration: skerry.toml:5: broker.mqtt: 'nowhere' is not an address; allowed: host:port")
     assert call("--json", "doctor").code == 1
 
 

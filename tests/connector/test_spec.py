@@ -108,5 +108,5 @@ def test_they_are_part_of_the_one_file(tmp_path: Path) -> None:
     assert ("connectors[0].url", "mqtt://b", str(file)) in show(file)
     assert schema()["$defs"]["ConnectorSpec"]["required"] == ["name", "kind", "direction"]
     file.write_text(text.replace('"mqtt://b"', '"b"'))
-    with pytest.raises(ConfigError, match=r"skerry.toml: connectors\[0\].url: 'b' is no such address"):
+    with pytest.raises(ConfigError, match=r"skerry.toml:5: connectors\[0\].url: 'b' is no such address"):
         load(file)

@@ -34,6 +34,7 @@ above = 1
         ("node.name", 3),
         ("node.nothing", 2),
         ("nowhere", 0),
+        ("pipelines", 8),
         ("pipelines[0]", 8),
         ("pipelines[0].name", 9),
         ("pipelines[0].source.topic", 10),

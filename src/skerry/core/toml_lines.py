@@ -19,8 +19,9 @@ def line_of(text: str, key: str) -> int:
     wanted = tuple(_PART.findall(key))
     best, found = 0, 0
     for line, there in _places(text):
-        if len(there) > best and wanted[: len(there)] == there:
-            best, found = len(there), line
+        common = min(len(there), len(wanted))
+        if common > best and wanted[:common] == there[:common]:
+            best, found = common, line
     return found
 
 
