@@ -125,7 +125,7 @@ def test_a_second_node_joins_by_a_token_that_works_once(one: RunningNode, call: 
     assert "this node has joined already" in again.err
     third = call(made(tmp_path / "n3", "n3"), "cluster", "join", "--token", token)
     assert third.code == 1
-    assert "the token was used before; have a member make another: skerry cluster token create" in third.err
+    assert "the token was used before; have a member make another token" in third.err
     assert noted(one, "audit.log", "node joined") == [("n2", "by its token")]
     assert noted(one, "audit-clients.log", "join refused") == [("n3", "the token was used before")]
 

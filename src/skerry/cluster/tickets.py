@@ -57,7 +57,7 @@ def check_token(text: str, verify: Callable[[bytes, bytes], bool], site: str, no
     return ticket
 
 
-_ANOTHER = "have a member make another: skerry cluster token create"
+_ANOTHER = "have a member make another token"
 
 
 def _parts(text: str) -> tuple[Ticket, bytes, bytes]:
