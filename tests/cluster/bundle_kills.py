@@ -33,7 +33,6 @@ def bundles(folder: Path, minutes: float, seed: int) -> str:
             time.sleep(rng.uniform(0.0, LONGEST_S))
             plant.kill(victim, rng.choice(["agent", "all"]))
             time.sleep(rng.uniform(0.0, 6.0))
-            plant.kill(victim, "all")
             plant[victim].begin()
             before = _side(plant, before, wanted)
             seen[f"{role}: {'new' if before == wanted.id else 'old'}"] += 1
