@@ -24,7 +24,7 @@ JSON_BODY = json.dumps(rows([1, 2])).encode()
 
 
 class View:
-    """The one method that inference needs."""
+    """What inference needs."""
 
     def __init__(self, server: ModelServer) -> None:
         self._server = server
@@ -32,6 +32,9 @@ class View:
     async def model_server(self, request: Request) -> Response:
         answer = await self._server.request(request.method, request.raw_path or request.path, request.headers, request.body)
         return Response(answer.status, answer.headers, answer.body)
+
+    def stale(self) -> str:
+        return ""
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tests.inference.test_trial import endless
+from tests.inference.catalogue.test_trial import endless
 
 from tests.fixtures import models
 from tests.fixtures.node import RunningNode, until

@@ -111,7 +111,8 @@ def test_numbers_are_counted_without_unpacking_them() -> None:
     samples, minutes = encode_rows({"a": [(1.0, 2.0, 3.0)] * 4}, ("x", "y")), encode_rows({"a": [(0.0, *[1.0] * 5)]}, ("x",), 60)
     assert numbers_of(Item("raw", "bulk", "i", "p", 0, 4, samples)) == 12
     assert numbers_of(Item("rollup", "normal", "i", "p", 0, 1, minutes)) == 6
-    event = gatherer(pipeline()).feed([], [happening(1, 0, 1, features={"x_mean": 1.0, "x_std": 2.0})], 0)[0]
+    chosen = pipeline({"select": ["event", "features"]})
+    event = gatherer(chosen).feed([], [happening(1, 0, 1, features={"x_mean": 1.0, "x_std": 2.0})], 0)[0]
     assert numbers_of(event) == 3
     for item in (event, Item("raw", "bulk", "i", "p", 0, 1, b"")):
         with pytest.raises(CorruptError):
