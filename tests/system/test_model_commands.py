@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tests.inference.catalogue.test_trial import endless
 
 from tests.fixtures import models
 from tests.fixtures.node import RunningNode, until
+from tests.inference.catalogue.test_trial import endless
 
 NAME = "p"
 PIPELINE = """
