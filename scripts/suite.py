@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
+SLOWEST = "system"
+"""A folder that is two processes, every second file in one: its tests wait for most of their time."""
 GROUPS = (
-    ("system",),
     ("cli", "demo", "mqtt", "uplink", "connector"),
     ("inference", "serving", "pipeline", "window", "bench", "examples"),
     ("node",),
@@ -25,7 +26,7 @@ GROUPS = (
     ("broker", "docs"),
     ("dashboard",),  # the driver of the browser keeps an event loop running in its thread
 )
-"""Folders of a process each, in the order in which they begin; everything else is the last one's, which begins as the second."""
+"""Folders of a process each, in the order in which they begin; everything else is the last one's, which begins as the third."""
 AT_ONCE = 3
 MOST_AGAIN = 6
 """What gets a second run: failed tests, or folders of a process that a signal ended; more of them are no accident."""
@@ -49,15 +50,18 @@ def groups(tests: Path) -> list[list[str]]:
     """Paths under `tests` for each process; every test is in exactly one."""
     entries = [each for each in sorted(tests.iterdir()) if each.is_dir() or each.name.startswith("test_")]
     names = [f"{tests.name}/{each.name}" for each in entries if not each.name.startswith((".", "__"))]
+    slowest = f"{tests.name}/{SLOWEST}"
+    files = [f"{slowest}/{file.name}" for file in sorted((tests / SLOWEST).glob("test_*.py"))]
     found = [[name for name in names if name.removeprefix(f"{tests.name}/") in group] for group in GROUPS]
-    return [*found, [name for name in names if not any(name in group for group in found)]]
+    rest = [name for name in names if name != slowest and not any(name in group for group in found)]
+    return [files[::2], files[1::2], *found, rest]
 
 
 def main(arguments: list[str]) -> int:
     if arguments:
         return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=ROOT)
     found = groups(ROOT / "tests")
-    order = [names for names in (found[0], found[-1], *found[1:-1]) if names]
+    order = [names for names in (*found[:2], found[-1], *found[2:-1]) if names]
     print(f"{len(order)} processes, {AT_ONCE} at once; the output of each comes when it has ended", flush=True)
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         parts = list(pool.map(run, order))

@@ -15,7 +15,7 @@ def test_every_test_is_in_exactly_one_process() -> None:
     roots = [TESTS.parent / name for group in found for name in group]
     covered = [file for root in roots for file in (root.rglob("test_*.py") if root.is_dir() else [root])]
     assert sorted(covered) == sorted(TESTS.rglob("test_*.py"))
-    for group, names in zip(suite.GROUPS, found, strict=False):
+    for group, names in zip(suite.GROUPS, found[2:], strict=False):
         assert {f"tests/{name}" for name in group} == set(names)
 
 
