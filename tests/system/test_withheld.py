@@ -28,7 +28,7 @@ name = "p"
 source = { topic = "devices/+/v", values = ["x", "gps.lat"], time = "ts" }
 window = { kind = "count", size = 5 }
 features = ["mean", "max"]
-sinks = ["event", { kind = "uplink", select = ["raw", "event"] }]
+sinks = ["event", { kind = "uplink", select = ["raw", "event", "features"] }]
 """
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from skerry.broker import LOG, MIB, api, ensure, log_plan, saved_streams, stream_state, whole
+from skerry.broker import LOG, MIB, WireClient, api, ensure, log_plan, saved_streams, stream_state, whole
 from skerry.cluster import Servers
 from skerry.core.errors import RejectedError, SkerryError, UnavailableError
 from skerry.node.cluster.shrink import Fewer, copy_frozen, judge_copies, judge_removal, set_longest, to_one, too_few
@@ -45,24 +45,54 @@ def test_who_may_not(node: str, roles: dict[str, tuple[str, str]], servers: Serv
         judge_removal(node, roles, servers)
 
 
+async def filled(servers: Running) -> WireClient:
+    """A connection to the first of three servers that have 50 messages each."""
+    await until(lambda: all(len(each.routes()) == 2 for each in servers.all), 60)
+    client = await servers.all[0].client()
+
+    async def made() -> bool:
+        try:
+            await ensure(client, log_plan(64 * MIB, replicas=3))
+        except SkerryError:
+            return False
+        return True
+
+    await until(made, 60)
+    for at in range(50):
+        await put(client, "$MQTT.msgs.devices.a.x", b"%d" % at)
+    await until(lambda: whole(client, 3), 60)
+    return client
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.asyncio
+async def test_streams_come_to_who_keeps_them_when_the_third_is_gone_already(tmp_path: Path) -> None:
+    with Running(tmp_path, 3) as servers:
+        client = await filled(servers)
+        leader = await servers.leader_of(client, LOG)
+        keeper, third = (each for each in servers.all if each is not leader)
+        client.close()
+        third.kill()
+        client = await keeper.client()
+
+        async def behind() -> bool:
+            replicas = (await api(client, f"STREAM.INFO.{LOG}"))["cluster"]["replicas"]
+            return any(each["name"] == third.plan.name and not each["current"] for each in replicas)
+
+        await put(client, "$MQTT.msgs.devices.a.x", b"50")
+        await until(behind, 60)
+        await to_one(client, keeper.plan.name)
+        info = await api(client, f"STREAM.INFO.{LOG}")
+        assert (info["cluster"]["leader"], info["config"]["num_replicas"]) == (keeper.plan.name, 1)
+        assert (await stream_state(client, LOG))["messages"] == 51
+        client.close()
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.asyncio
 async def test_streams_come_to_one_server_and_take_nothing_while_they_are_copied(tmp_path: Path) -> None:
     with Running(tmp_path, 3) as servers:
-        await until(lambda: all(len(each.routes()) == 2 for each in servers.all), 60)
-        client = await servers.all[0].client()
-
-        async def made() -> bool:
-            try:
-                await ensure(client, log_plan(64 * MIB, replicas=3))
-            except SkerryError:
-                return False
-            return True
-
-        await until(made, 60)
-        for at in range(50):
-            await put(client, "$MQTT.msgs.devices.a.x", b"%d" % at)
-        await until(lambda: whole(client, 3), 60)
+        client = await filled(servers)
         info = await api(client, f"STREAM.INFO.{LOG}")
         name = info["cluster"]["replicas"][0]["name"]  # not the one that leads it now
         await judge_copies(client, info["cluster"]["leader"])

@@ -77,7 +77,7 @@ async def _step_to_one(client: WireClient, name: str, server: str) -> dict[str, 
     if group.get("leader") == server:
         # the one that leads stays
         await api(client, f"STREAM.UPDATE.{name}", config | {"num_replicas": 1}, timeout=UPDATE_S)
-    elif group.get("leader") and all(each.get("current") for each in others):
+    elif group.get("leader") and any(each["name"] == server and each.get("current") for each in others):
         await api(client, f"STREAM.LEADER.STEPDOWN.{name}", {"placement": {"preferred": server}})
     return None
 
