@@ -16,6 +16,7 @@ def state(boxes: Boxes, name: str) -> str:
     return str(boxes[name].status()["cluster"]["state"])
 
 
+@LONG
 def test_three_become_one_while_devices_go_on(tmp_path: Path) -> None:
     with Boxes(tmp_path) as boxes:
         keeper = boxes.leader("n1")

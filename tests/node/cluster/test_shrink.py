@@ -64,6 +64,16 @@ async def filled(servers: Running) -> WireClient:
     return client
 
 
+async def reader_at(client: WireClient, server: str) -> bool:
+    """Make consumers of the log, kept by one server each, until one is kept by this one."""
+    for at in range(50):
+        config = {"name": f"c{at}", "ack_policy": "none", "num_replicas": 1, "inactive_threshold": 300 * 10**9}
+        made = await api(client, f"CONSUMER.CREATE.{LOG}.c{at}", {"stream_name": LOG, "config": config})
+        if made["cluster"]["leader"] == server:
+            return True
+    return False
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.asyncio
 async def test_streams_come_to_who_keeps_them_when_the_third_is_gone_already(tmp_path: Path) -> None:
@@ -71,6 +81,7 @@ async def test_streams_come_to_who_keeps_them_when_the_third_is_gone_already(tmp
         client = await filled(servers)
         leader = await servers.leader_of(client, LOG)
         keeper, third = (each for each in servers.all if each is not leader)
+        assert await reader_at(client, third.plan.name), "a reader that went with its server does not hold the stream up"
         client.close()
         third.kill()
         client = await keeper.client()

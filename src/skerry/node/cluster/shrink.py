@@ -7,6 +7,7 @@ be thawed again.
 """
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from skerry.core import log
 from skerry.core.errors import RejectedError, UnavailableError
 
 TRIES, LOOK_S = 120, 0.25
+PATIENCE = 20
+"""Looks after which a stream that does not come is held up by readers of a server that is gone."""
 FEW, UPDATE_S = 3, 30.0
 FROZEN = 1
 """Longest message in bytes of a stream that takes none: what is empty is no message of ours."""
@@ -52,11 +55,13 @@ async def to_one(client: WireClient, server: str) -> dict[str, int]:
     """
     longest = {}
     for name in sorted(await stream_names(client)):
-        for _ in range(TRIES):
+        for look in range(1, TRIES + 1):
             config = await _step_to_one(client, name, server)
             if config is not None:
                 longest[name] = int(config["max_msg_size"])
                 break
+            if look % PATIENCE == 0:
+                await _forget_lost_readers(client, name)
             await asyncio.sleep(LOOK_S)
         else:
             raise UnavailableError(f"{name} does not come to {server}", where="cluster", mend="see whether all servers are there")
@@ -80,6 +85,14 @@ async def _step_to_one(client: WireClient, name: str, server: str) -> dict[str, 
     elif group.get("leader") and any(each["name"] == server and each.get("current") for each in others):
         await api(client, f"STREAM.LEADER.STEPDOWN.{name}", {"placement": {"preferred": server}})
     return None
+
+
+async def _forget_lost_readers(client: WireClient, name: str) -> None:
+    """Take away a stream's consumers that no server there has: it waits for them to move, and who had them is out for good."""
+    lost = (await api(client, f"CONSUMER.LIST.{name}", {})).get("missing") or []
+    for consumer in lost:
+        with suppress(UnavailableError):  # it is their own server that would answer
+            await api(client, f"CONSUMER.DELETE.{name}.{consumer}", timeout=LOOK_S)
 
 
 async def set_longest(client: WireClient, longest: dict[str, int], frozen: bool) -> None:
