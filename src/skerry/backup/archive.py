@@ -223,7 +223,7 @@ class Reader:
             if name == MANIFEST:
                 try:
                     manifest = msgspec.json.decode(small(read, size, name), type=Manifest)
-                except msgspec.MsgspecError as error:
+                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                     raise self._corrupt("its manifest cannot be read") from error
                 continue
             sha = hashlib.sha256()
