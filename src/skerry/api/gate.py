@@ -18,6 +18,7 @@ from skerry.api.token_file import Token
 from skerry.api.tokens import TokenStore
 from skerry.core.clock import Clock
 from skerry.core.errors import SkerryError
+from skerry.core.service import end_chunks
 from skerry.http import (
     UNIX,
     RefusedError,
@@ -193,9 +194,4 @@ async def _while_good(chunks: AsyncIterator[bytes], good: Callable[[], bool]) ->
     except StopAsyncIteration:
         return
     finally:
-        if following is not None and not following.done():
-            following.cancel()
-            await asyncio.wait((following,))
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()
+        await end_chunks(chunks, following)

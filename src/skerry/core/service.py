@@ -7,7 +7,7 @@ it serves. `status` is one sentence for people.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from skerry.core.clock import Clock
@@ -113,6 +113,16 @@ async def cancel_and_wait(*tasks: "asyncio.Task[object] | asyncio.Task[None]") -
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def end_chunks(chunks: AsyncIterator[bytes], following: "asyncio.Future[bytes] | None") -> None:
+    """Close a source of chunks, and give up on the following one where it is still waited for."""
+    if following is not None and not following.done():
+        following.cancel()
+        await asyncio.wait((following,))
+    close = getattr(chunks, "aclose", None)
+    if close is not None:
+        await close()
 
 
 class Bell:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from skerry.core.errors import OverloadedError
+from skerry.core.service import end_chunks
 from skerry.http.direct import Bodies
 from skerry.http.failures import Failures, TooLargeError
 from skerry.http.idle import Idle
@@ -174,9 +175,4 @@ async def _until(chunks: AsyncIterator[bytes], stopping: asyncio.Event) -> Async
             yield chunk
     finally:
         stop.cancel()
-        if following is not None and not following.done():
-            following.cancel()
-            await asyncio.wait((following,))
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()
+        await end_chunks(chunks, following)
