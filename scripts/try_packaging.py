@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -116,15 +117,19 @@ class Image:
                 shutil.copy2(there, to)
 
 
+def debootstrap(root: Path, packages: str, say: Callable[[str], None]) -> str:
+    """A Debian bookworm with these packages and nothing else; why it cannot be made, empty where it was."""
+    say(f"debootstrap bookworm with {packages}")
+    command = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(root)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return f"debootstrap: {done.stdout[-2000:]}" if done.returncode else ""
+
+
 def base(folder: Path) -> Path:
     """Debian with Python, in place of the base image."""
     root = folder / "base"
-    if not (root / "usr/bin/python3").exists():
-        say(f"debootstrap bookworm with {PACKAGES}")
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"debootstrap: {done.stdout[-2000:]}")
+    if not (root / "usr/bin/python3").exists() and (why := debootstrap(root, PACKAGES, say)):
+        raise SystemExit(why)
     (root / "usr/local/bin/python").unlink(missing_ok=True)
     (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
     for name in ("/etc/resolv.conf", dict(each.split("=", 1) for each in pip_settings()).get("PIP_CERT", "")):

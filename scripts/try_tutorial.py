@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from scripts.try_packaging import agent, missing, pip_settings, say
+from scripts.try_packaging import agent, debootstrap, missing, pip_settings, say
 from tests.docs.blocks import ROOT, Block, every
 
 PACKAGES = "python3,python3-venv,ca-certificates,make,git,mosquitto-clients"
@@ -183,12 +183,8 @@ def settings() -> list[str]:
 def debian(folder: Path, say: Say) -> Path:
     """A Debian with a user and the source in it."""
     base, root = folder / "base", folder / "root"
-    if not (base / "usr/bin/mosquitto_sub").exists():
-        say(f"debootstrap bookworm with {PACKAGES}")
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(base)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode != 0:
-            raise Wrong(f"debootstrap: {done.stdout[-2000:]}")
+    if not (base / "usr/bin/mosquitto_sub").exists() and (why := debootstrap(base, PACKAGES, say)):
+        raise Wrong(why)
     shutil.rmtree(root, ignore_errors=True)
     subprocess.run(["cp", "-a", str(base), str(root)], check=True)
     for name in ("/etc/resolv.conf", *(each.partition("=")[2] for each in pip_settings() if each.startswith("PIP_CERT="))):

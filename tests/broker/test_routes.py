@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from skerry.broker import LOG, MIB, Routes, WireClient, bucket_plan, ensure, kv_get, kv_put, log_plan
+from skerry.broker import LOG, MIB, Routes, WireClient, bucket_plan, kv_get, kv_put, log_plan
 from skerry.broker.config import ServerPlan, render
 from skerry.broker.routes import render_routes
-from skerry.core.errors import SkerryError, UnavailableError
+from skerry.core.errors import UnavailableError
 from skerry.runtime import free_ports
 from tests.fixtures.nats import put, until
-from tests.fixtures.nats_cluster import AGENT, PASSWORD, Server, Servers
+from tests.fixtures.nats_cluster import AGENT, PASSWORD, Server, Servers, made
 
 ROUTES = Routes("quay", "::", 6222, ("10.0.0.1:6222", "[fd77::2]:6222"), "c.pem", "k.pem", "ca.pem", 'p@ss"w')
 
@@ -45,19 +45,6 @@ async def ready(servers: Servers) -> WireClient:
     return await servers.all[0].client()
 
 
-async def made(client: WireClient, plan: object) -> None:
-    """A stream, as soon as there is somebody to make it."""
-
-    async def done() -> bool:
-        try:
-            await ensure(client, plan)  # type: ignore[arg-type]  # the plans of the node
-        except SkerryError:
-            return False
-        return True
-
-    await until(done, 40)
-
-
 async def stored(server: Server, subject: str, payload: bytes) -> int:
     """Store a message through this server, trying until it is acknowledged."""
     async with asyncio.timeout(60):
@@ -75,8 +62,8 @@ async def stored(server: Server, subject: str, payload: bytes) -> int:
 async def test_three_keep_what_one_loses_and_without_two_nothing_is_taken(tmp_path: Path) -> None:
     with Servers(tmp_path) as servers:
         client = await ready(servers)
-        await made(client, log_plan(64 * MIB, replicas=3))
-        await made(client, bucket_plan("skerry_test", 8 * MIB, 3))
+        await made(client, log_plan(64 * MIB, replicas=3), seconds=40)
+        await made(client, bucket_plan("skerry_test", 8 * MIB, 3), seconds=40)
         for at in range(50):
             await put(client, "$MQTT.msgs.devices.a.x", b"%d" % at)
         revision = await kv_put(client, "skerry_test", "owner", b"a", 0)

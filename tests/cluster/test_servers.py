@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from skerry.broker import ALONE, LOG, MIB, BrokerConfig, NatsServer, Place, WireClient, api, bucket_plan, ensure, log_plan
+from skerry.broker import ALONE, LOG, MIB, BrokerConfig, NatsServer, Place, WireClient, api, bucket_plan, log_plan
 from skerry.cluster import Servers, place_of, read_servers, route_password, write_servers
 from skerry.core.clock import SystemClock
-from skerry.core.errors import ConfigError, CorruptError, SkerryError
+from skerry.core.errors import ConfigError, CorruptError
 from skerry.core.service import cancel_and_wait
 from skerry.runtime import free_ports
 from skerry.trust import KeyPair, Role, issue_node, new_request
 from tests.fixtures.certificates import Site
-from tests.fixtures.nats import until
+from tests.fixtures.nats_cluster import made
 
 NAMES = ("north", "east", "west")
 ISSUER = KeyPair.new(Role.ACCOUNT)
@@ -109,16 +109,7 @@ async def test_three_servers_that_find_the_file_are_one_and_all_streams_follow_t
         first = servers[0]
         client = await WireClient.connect(first.host, first.port, first.user, first.password, "test")
 
-        async def made() -> bool:
-            try:
-                await ensure(client, log_plan(64 * MIB, replicas=3))
-                await ensure(client, bucket_plan("skerry_test", 8 * MIB))
-                await ensure(client, bucket_plan("skerry_test", 16 * MIB))
-            except SkerryError:
-                return False
-            return True
-
-        await until(made, 60)
+        await made(client, log_plan(64 * MIB, replicas=3), *(bucket_plan("skerry_test", size * MIB) for size in (8, 16)))
         for name in (LOG, "KV_skerry_test"):
             info = await api(client, f"STREAM.INFO.{name}")
             assert info["config"]["num_replicas"] == 3

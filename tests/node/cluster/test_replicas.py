@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from skerry.broker import LOG, MIB, bucket_plan, ensure, log_plan, stream_state, whole
-from skerry.core.errors import SkerryError
+from skerry.broker import LOG, MIB, bucket_plan, log_plan, stream_state, whole
 from skerry.node.cluster.replicas import rescale, wanted_replicas
 from tests.fixtures.nats import put, until
-from tests.fixtures.nats_cluster import Servers
+from tests.fixtures.nats_cluster import Servers, made
 
 
 @pytest.mark.parametrize(
@@ -29,15 +28,7 @@ async def test_three_become_five_and_three_again(tmp_path: Path) -> None:
         await until(lambda: all(len(each.routes()) == 4 for each in servers.all), 60)
         client = await servers.all[0].client()
 
-        async def made() -> bool:
-            try:
-                await ensure(client, log_plan(64 * MIB, replicas=3))
-                await ensure(client, bucket_plan("skerry_test", 8 * MIB))
-            except SkerryError:
-                return False
-            return True
-
-        await until(made, 60)
+        await made(client, log_plan(64 * MIB, replicas=3), bucket_plan("skerry_test", 8 * MIB))
         for at in range(100):
             await put(client, "$MQTT.msgs.devices.a.x", b"%d" % at)
         for replicas in (5, 3):

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from skerry.broker import LOG, MIB, WireClient, api, ensure, log_plan, saved_streams, stream_state, whole
+from skerry.broker import LOG, MIB, WireClient, api, log_plan, saved_streams, stream_state, whole
 from skerry.cluster import Servers
-from skerry.core.errors import RejectedError, SkerryError, UnavailableError
+from skerry.core.errors import RejectedError, UnavailableError
 from skerry.node.cluster.shrink import Fewer, copy_frozen, judge_copies, judge_removal, set_longest, to_one, too_few
 from tests.fixtures.nats import put, until
 from tests.fixtures.nats_cluster import Servers as Running
+from tests.fixtures.nats_cluster import made
 
 THREE = Servers("s", 3, tuple((name, "10.0.0.1:1") for name in "abc"))
 FIVE = Servers("s", 3, tuple((name, "10.0.0.1:1") for name in "abcde"))
@@ -50,14 +51,7 @@ async def filled(servers: Running) -> WireClient:
     await until(lambda: all(len(each.routes()) == 2 for each in servers.all), 60)
     client = await servers.all[0].client()
 
-    async def made() -> bool:
-        try:
-            await ensure(client, log_plan(64 * MIB, replicas=3))
-        except SkerryError:
-            return False
-        return True
-
-    await until(made, 60)
+    await made(client, log_plan(64 * MIB, replicas=3))
     for at in range(50):
         await put(client, "$MQTT.msgs.devices.a.x", b"%d" % at)
     await until(lambda: whole(client, 3), 60)
