@@ -11,6 +11,7 @@ from skerry.bundle import (
     CUT_SHORT,
     Rollout,
     Shelf,
+    State,
     Word,
     advance,
     check_probation,
@@ -164,14 +165,14 @@ class NodeRollout:
         if not self.record.number or self.mirror is None or not self.mirror.first.is_set():
             return  # what is known here may be old
         cluster, bundles, name = self._node.cluster, self._node.bundles, self._node.config.node.name
-        if cluster.leads and cluster.quorum and not self._changing.locked():
+        if self.record.state == "going" and cluster.leads and cluster.quorum and not self._changing.locked():
             there = sorted(member.id for member in self._members() if member.status in _THERE)
             following = advance(self.record, name, there, self._words(), self._clock.now())
             if following != self.record:
                 self._note(following)
                 await self._keep(following)
-        record, trial = self.record, bundles.trial()
-        todo = duty(record, name, self._shelf.read().active, trial["id"] if trial else "", bool(self._failed()))
+        record, trial, state = self.record, bundles.trial(), self._shelf.read()
+        todo = duty(record, name, state.active, trial["id"] if trial else "", bool(self._failed(state)))
         if todo == "back":
             await bundles.rollback()
         elif todo == "apply":
@@ -204,10 +205,9 @@ class NodeRollout:
             _log.info(f"{event}: {record.title}{': ' + record.reason if record.reason else ''}")
             self._node.audit.note(event, by="node", reason=record.reason, bundle=record.title, id=record.id)
 
-    def _failed(self) -> str:
+    def _failed(self, state: State) -> str:
         """Why what was tried here did not stay and is not tried again; empty where that is not so."""
-        kept, state = self._kept, self._shelf.read()
-        wanted = kept.record.wanted
+        kept, wanted = self._kept, self._kept.record.wanted
         if kept.tried != (kept.record.number, wanted) or state.active == wanted or self._node.bundles.trial() is not None:
             return ""
         ends = ("refused", "rolled back")
@@ -216,9 +216,9 @@ class NodeRollout:
         return reason if reason != CUT_SHORT or kept.tries >= TRIES else ""
 
     def _word(self) -> Word:
-        bundles, active = self._node.bundles, self._shelf.read().active
-        trial, title = bundles.trial(), self._shelf.manifest(active).title if active else ""
-        return Word(self.record.number, active, title, trial["phase"] if trial else "", self._failed())
+        trial, state = self._node.bundles.trial(), self._shelf.read()
+        title = self._shelf.manifest(state.active).title if state.active else ""
+        return Word(self.record.number, state.active, title, trial["phase"] if trial else "", self._failed(state))
 
     def _words(self) -> dict[str, Word]:
         """By node, what each says of itself."""
