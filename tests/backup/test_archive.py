@@ -77,6 +77,12 @@ def test_every_flipped_bit_is_seen(backup: Path, tmp_path: Path) -> None:
             Reader(written(tmp_path, bytes(changed))).verify()
 
 
+@pytest.mark.parametrize("content", [b'{"members": [{"name": "\xad"}]}', b"{", b"[]"])
+def test_a_manifest_that_cannot_be_read_is_corrupt(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(CorruptError, match="its manifest cannot be read"):
+        Reader(forged(tmp_path / "forged", [(tarfile.TarInfo(MANIFEST), content)])).verify()
+
+
 def test_what_is_cut_off_or_longer_is_refused(backup: Path, tmp_path: Path) -> None:
     whole = backup.read_bytes()
     for size in (0, 1, 8, 100, len(whole) // 2, len(whole) - 1):
