@@ -36,11 +36,15 @@ class FakeDemo:
         self.closed = False
         self._count = count
         self._after = after or (lambda number: None)
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
 
     async def states(self) -> AsyncIterator[Any]:
         number = 0
         try:
-            while self._count is None or number < self._count:
+            while not self._stopped and (self._count is None or number < self._count):
                 number += 1
                 yield state(seconds=number * 3.0, sentence=f"sentence {number // 2}")
                 self._after(number)

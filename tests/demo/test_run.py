@@ -59,6 +59,26 @@ async def test_a_short_demo_loses_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+async def test_one_that_is_stopped_counts_what_was_acknowledged(tmp_path: Path) -> None:
+    demo, states = Demo(DemoOptions(seed=7)), list[Any]()
+    async with asyncio.timeout(60):
+        async for state in demo.states():
+            states.append(state)
+            if len(states) == 6:
+                demo.stop()
+    assert [state.finished for state in states] == [False] * 6 + [True]
+    answer = demo.summary(states[-1], {})
+    assert answer["acknowledged"] > 50
+    assert answer["lost"] == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+async def test_one_that_is_stopped_before_its_node_is_ready_has_no_state() -> None:
+    demo = Demo(DemoOptions())
+    demo.stop()
+    assert await watched(demo) == []
+
+
 def recording(file: Path, samples: int, fault_from: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = [";".join(["datetime", *RIG_VALUES, "anomaly", "changepoint"])]

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,45 +19,19 @@ _SAY_EVERY_S = 5.0
 
 
 async def watch(here: Session, running: "Demo", shown: bool) -> "DemoState | None":
-    """Draw states until the demo ends, Ctrl-C, SIGTERM or `q`; the last one."""
+    """Draw states until the demo ends, which Ctrl-C, SIGTERM or `q` have it do; the last one."""
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, running.stop)
     last: DemoState | None = None
     try:
-        async with aclosing(_until(running.states(), stop)) as states:
-            async for state in _drawn(running, states, stop) if shown else _told(here, states):
+        async with aclosing(running.states()) as states:
+            async for state in _drawn(running, states) if shown else _told(here, states):
                 last = state
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
     return last
-
-
-async def _until(states: "AsyncIterator[DemoState]", stop: asyncio.Event) -> "AsyncGenerator[DemoState, None]":
-    """The states, ended early when the event is set."""
-    stopped = asyncio.ensure_future(stop.wait())
-    following: asyncio.Future[DemoState] | None = None
-    try:
-        while True:
-            following = asyncio.ensure_future(anext(states))
-            await asyncio.wait((following, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                return
-            try:
-                state = following.result()
-            except StopAsyncIteration:
-                return
-            yield state
-    finally:
-        stopped.cancel()
-        if following is not None and not following.done():
-            following.cancel()
-            await asyncio.wait((following,))
-        close = getattr(states, "aclose", None)
-        if close is not None:
-            await close()
 
 
 async def _told(here: Session, states: "AsyncIterator[DemoState]") -> "AsyncIterator[DemoState]":
@@ -73,7 +47,7 @@ async def _told(here: Session, states: "AsyncIterator[DemoState]") -> "AsyncIter
         yield state
 
 
-async def _drawn(running: "Demo", states: "AsyncIterator[DemoState]", stop: asyncio.Event) -> "AsyncIterator[DemoState]":
+async def _drawn(running: "Demo", states: "AsyncIterator[DemoState]") -> "AsyncIterator[DemoState]":
     from rich.console import Console, Group  # late: it takes a tenth of a second
     from rich.live import Live
     from rich.text import Text
@@ -85,7 +59,7 @@ async def _drawn(running: "Demo", states: "AsyncIterator[DemoState]", stop: asyn
         if key == "l":
             running.load.start(LOAD_S)
         elif key in ("q", "\x03"):
-            stop.set()
+            running.stop()
 
     first = True
     with _keys(pressed), Live(console=Console(highlight=False), auto_refresh=False, transient=True) as live:

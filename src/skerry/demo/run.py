@@ -8,7 +8,8 @@ import json
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +95,11 @@ class Demo:
         self._acknowledged = Acknowledged()
         self._bytes_up = 0
         self._rates: deque[tuple[float, int]] = deque(maxlen=10)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End it: `states` gives one more, in which what was acknowledged until now is counted."""
+        self._stopping.set()
 
     def _config(self) -> NodeConfig:
         path = self._dir / "skerry.toml"
@@ -103,12 +109,14 @@ class Demo:
         path.write_text(text, encoding="utf-8")
         return load(path)
 
-    async def states(self) -> AsyncIterator[DemoState]:
-        """Run the demo and yield its state twice a second; the last one has `finished`."""
+    async def states(self) -> AsyncGenerator[DemoState, None]:
+        """Run the demo and yield its state twice a second; the last one has `finished`. None comes if it is stopped before."""
         node = Node(self._config(), self._clock)
         running = asyncio.create_task(node.run())
         try:
-            await self._first_of(running, node.ready.wait())
+            await self._first_of(running, node.ready.wait(), self._stopping.wait())
+            if self._stopping.is_set():
+                return
             self._before = self._books(await node.view.status())["received"]
             clients, screen, password = await self._log_in(node, [run.device for run in self._runs] or list(PUMPS))
             fleet = self._fleet(self._runs)
@@ -130,13 +138,15 @@ class Demo:
             if not self.options.keep:
                 shutil.rmtree(self._dir, ignore_errors=True)
 
-    async def _first_of(self, running: "asyncio.Task[None]", waiting: Any) -> None:
-        """Wait for something, unless the node ends before."""
-        waiter = asyncio.ensure_future(waiting)
-        await asyncio.wait([running, waiter], return_when=asyncio.FIRST_COMPLETED)
-        if not waiter.done():
-            waiter.cancel()
-            running.result()
+    async def _first_of(self, running: "asyncio.Task[None]", *waiting: Coroutine[Any, Any, Any]) -> None:
+        """Wait for one of these, unless the node ends before."""
+        waiters = [asyncio.create_task(each) for each in waiting]
+        try:
+            await asyncio.wait([running, *waiters], return_when=asyncio.FIRST_COMPLETED)
+            if not any(waiter.done() for waiter in waiters):
+                running.result()
+        finally:
+            await cancel_and_wait(*waiters)
 
     def _fleet(self, runs: list[Run]) -> Fleet:
         """The devices' readings, from half a second from now on: what is true is known by that time."""
@@ -204,14 +214,15 @@ class Demo:
         started = self._clock.monotonic()
         to_load = self.options.seconds / 2 if not self.options.data else 0.0
         while True:
-            await asyncio.sleep(FRAME_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), FRAME_S)
             passed = self._clock.monotonic() - started
             if scene.running.done():
                 scene.running.result()
             if 0 < to_load < passed:
                 to_load = 0.0
                 self.load.start(min(LOAD_S, self.options.seconds / 4))
-            over = 0 < self.options.seconds <= passed or scene.publishers[0].done()
+            over = 0 < self.options.seconds <= passed or scene.publishers[0].done() or self._stopping.is_set()
             if over:
                 await self._settle(scene)
             yield await self._state(scene, passed, over)
